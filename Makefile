@@ -1,0 +1,32 @@
+# Commands of the project; `make study` and `make test` need nothing but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+EPOCHS ?= 10
+RUN := runs/study
+
+# Notebooks that papermill wrote (names that start with "out", "_" or ".") are not sources.
+SKIP := ^([_.]|out)
+NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | sort)
+
+.PHONY: study export test
+
+$(VENV)/installed: settings.ini setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -e '.[dev]'
+	touch $@
+
+study: $(VENV)/installed
+	cd nbs && $(BIN)/papermill --log-output --no-progress-bar 04_finetune.ipynb out.ipynb -k python3 -p epochs $(EPOCHS) -p run_dir $(RUN)
+	@echo "report:     nbs/out.ipynb"
+	@echo "checkpoint: nbs/$(RUN)/model.safetensors"
+	@echo "grid:       nbs/$(RUN)/grid.png"
+
+export: $(VENV)/installed
+	printf '%s\n' $(NOTEBOOKS) | xargs -n 1 $(BIN)/nbdev_clean --fname
+	$(BIN)/nbdev_export --skip_file_re '$(SKIP)'
+	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --output-dir . --output README nbs/index.ipynb
+
+test: $(VENV)/installed
+	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
+	$(BIN)/python -m pytest -q tests

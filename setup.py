@@ -1,0 +1,38 @@
+"Everything that describes the package stands in settings.ini; this file hands it to setuptools."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser(delimiters=["="])
+ini.read(here/"settings.ini", encoding="utf-8")
+cfg = ini["DEFAULT"]
+licenses = {"mit": "MIT"}
+statuses = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here/"README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    url=cfg["git_url"],
+    license=licenses[cfg["license"]],
+    keywords=cfg["keywords"],
+    classifiers=[
+        f"Development Status :: {statuses[cfg['status']]}",
+        f"Intended Audience :: {cfg['audience']}",
+        f"Natural Language :: {cfg['language']}",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+    packages=find_packages(include=["colorization", "colorization.*"]),
+    include_package_data=True,
+    python_requires=f">={cfg['min_python']}",
+    install_requires=cfg["requirements"].split(),
+    extras_require={"dev": cfg["dev_requirements"].split()},
+    zip_safe=False,
+)

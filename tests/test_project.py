@@ -1,0 +1,71 @@
+"The project as a whole: the study's command, papermill's output among the sources, the package's contents."
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+BIN = Path(sys.executable).parent
+PARAMETERS = "-p epochs 1 -p size 64 -p run_dir".split()
+
+
+def papermill(folder, *arguments):
+    return subprocess.run([BIN/"papermill", "--no-progress-bar", "-k", "python3", "04_finetune.ipynb", *arguments], cwd=folder, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    "A copy of the working tree's tracked and new files."
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for file in files:
+        if (ROOT/file).is_file():
+            (tmp_path/file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT/file, tmp_path/file, follow_symlinks=False)
+    return tmp_path
+
+
+def contents(folder): return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.py")} | {p.relative_to(folder): p.read_bytes() for p in folder.glob("nbs/*.ipynb")}
+
+
+def test_study_command_and_its_leftovers(clone, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs")/"run"
+    done = papermill(clone/"nbs", "out.ipynb", *PARAMETERS, str(run))
+    assert done.returncode == 0, done.stderr[-2000:]
+    for file in ("params.json", "losses.csv", "model.safetensors", "grid.png", "snapshots/epoch_001.png"): assert (run/file).exists(), file
+
+    before = contents(clone)
+    (clone/".venv").mkdir()
+    (clone/".venv/installed").touch()
+    subprocess.run(["make", "-o", ".venv/installed", "export", f"BIN={BIN}"], cwd=clone, check=True, capture_output=True)
+    assert contents(clone) == before
+
+
+@pytest.mark.parametrize("name, value, says", [
+    ("epochs", "0", "RunError: epochs: must be a whole number of at least 1, got 0"),
+    ("lr", "-1", "RunError: lr: must be a number above 0, got -1"),
+    ("model", "vgg", "ModelError: model vgg: no such file"),
+    ("dataset", "./nowhere", "DatasetError: dataset ./nowhere: no such folder"),
+])
+def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
+    done = papermill(clone/"nbs", "out.ipynb", "-p", name, value)
+    assert done.returncode == 1
+    assert says in done.stderr.strip().splitlines()[-1]
+    assert not (clone/"nbs/runs").exists()
+
+
+def test_hub_without_network(python):
+    done = python("from colorization.dataset import load_photos; load_photos('Elriggs/imagenet-50-subset')",)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "DatasetError: dataset Elriggs/imagenet-50-subset: " in last and "hub" in last
+
+
+def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", out, clone], check=True, capture_output=True)
+    wheel, = out.glob("colorization_lab-*.whl")
+    sdist, = out.glob("colorization_lab-*.tar.gz")
+    names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True).stdout
+    for module in ("lab", "dataset", "quantization", "eccv16", "finetune"): assert f"colorization/{module}.py" in names
+    assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,59 @@
+"Training runs that are killed, or that run out of disk."
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+
+from colorization.eccv16 import load_model
+from colorization.finetune import read_losses, run_state
+
+RUN = "import torch; torch.set_num_threads(2); from colorization.finetune import finetune; finetune(size=32, lr=1e-3, run_dir='run', epochs=%d)"
+
+
+def losses(folder): return [(r["train_loss"], r["valid_loss"]) for r in read_losses(folder)]
+
+
+def test_killed_run_goes_on_exactly(tmp_path, python):
+    process = subprocess.Popen([sys.executable, "-c", RUN % 1000], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), stdout=subprocess.DEVNULL)
+    run = tmp_path/"run"
+    deadline = time.time() + 200
+    while not ((run/"losses.csv").exists() and len(read_losses(run)) >= 2):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    load_model(run/"model.safetensors")
+    (run/".123-model.safetensors").write_bytes(b"half a file")
+    done = len(read_losses(run))
+    assert python(RUN % (done + 1)).returncode == 0
+    assert [r["epoch"] for r in read_losses(run)] == list(range(1, done + 2))
+    assert not list(run.rglob(".*"))
+
+    resumed, state = losses(run), run_state(run)
+    run.rename(tmp_path/"killed")
+    assert python(RUN % (done + 1)).returncode == 0
+    assert losses(run) == resumed
+    for name, tensor in run_state(run).items(): assert tensor.equal(state[name]), name
+
+
+def test_full_disk_keeps_what_was_done(tmp_path, python):
+    assert python(RUN % 1).returncode == 0
+    run = tmp_path/"run"
+    before = {p: p.read_bytes() for p in run.glob("*.*")}
+    full = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1)); "
+    failed = python(full + RUN % 2)
+    assert failed.returncode == 1
+    assert "RunError: run_dir run: epoch 2 can't be saved" in failed.stderr.splitlines()[-1]
+    assert {p: p.read_bytes() for p in run.glob("*.*")} == before
+    assert not list(run.rglob(".*"))
+    assert python(RUN % 2).returncode == 0
+    assert len(read_losses(run)) == 2
+
+
+def test_read_only_run_dir(tmp_path, python):
+    (tmp_path/"run").write_text("a file where the folder should be")
+    failed = python(RUN % 1)
+    assert "RunError: run_dir run: can't be written to" in failed.stderr.splitlines()[-1]

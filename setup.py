@@ -33,6 +33,7 @@ setup(
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
+    entry_points={"console_scripts": cfg["console_scripts"].splitlines()},
     extras_require={"dev": cfg["dev_requirements"].split()},
     zip_safe=False,
 )

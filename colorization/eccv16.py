@@ -6,11 +6,12 @@
 __all__ = ['OFFICIAL_URLS', 'OFFICIAL_SHA256', 'MODELS', 'ECCV16', 'upsample_ab', 'replacing', 'ModelError', 'package_version',
            'save_model', 'read_card', 'fetch_weights', 'load_model']
 
-# %% ../nbs/03_eccv16.ipynb #60876684
+# %% ../nbs/03_eccv16.ipynb #4fc8731a
 import hashlib, json, os
 from contextlib import contextmanager
 from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -133,13 +134,13 @@ def save_model(
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     with replacing(path) as temporary: save_file(tensors, temporary, metadata=dict(card=json.dumps(card)))
 
-# %% ../nbs/03_eccv16.ipynb #6d674c4d
+# %% ../nbs/03_eccv16.ipynb #18660e3a
 def read_card(
     path, # A safetensors file written by `save_model`
 ) -> dict: # What the file says about itself
     "The card of a checkpoint."
     try:
-        with safe_open(path, "pt") as f: metadata = f.metadata() or {}
+        with safe_open(str(path), "pt") as f: metadata = f.metadata() or {}
     except (FileNotFoundError, IsADirectoryError): raise ModelError(f"model {path}: no such file; give 'compact', 'eccv16' or the path of a checkpoint") from None
     except (SafetensorError, OSError) as e: raise ModelError(f"model {path}: is no whole safetensors file ({e})") from None
     try: card = json.loads(metadata["card"])
@@ -193,14 +194,22 @@ def _load_official():
     model.load_state_dict(state)
     return model
 
-# %% ../nbs/03_eccv16.ipynb #3cc911ea
+# %% ../nbs/03_eccv16.ipynb #1eaefed4
+def _load_compact():
+    "The network that the package carries."
+    folder = files("colorization")
+    path, card = folder/"compact.safetensors", json.loads((folder/"compact.json").read_text())
+    if _sha256(path) != card["sha256"]: raise ModelError(f"model compact: {path} is damaged (not the SHA-256 of its card); install the package again")
+    return _load_checkpoint(path)
+
+# %% ../nbs/03_eccv16.ipynb #2b952c0e
 MODELS = {
-    "compact": lambda: ECCV16(width=0.25),
+    "compact": _load_compact,
     "eccv16": _load_official,
 }
 
 def load_model(
-    name_or_path:str="compact", # `compact`, `eccv16` (the official weights, fetched once), or the path of a checkpoint
+    name_or_path:str="compact", # `compact` (in the package), `eccv16` (the official weights, fetched once), or the path of a checkpoint
 ) -> ECCV16: # On the CPU
     "A network by name, or from a checkpoint written by `save_model`. Raises `ModelError`."
     if str(name_or_path) in MODELS: return MODELS[str(name_or_path)]()

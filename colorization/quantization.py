@@ -117,14 +117,15 @@ def soft_encode(
     index, weights = nearest_bins(ab, sigma)
     return ab.new_zeros(len(ab), len(_bins()), *ab.shape[2:]).scatter(1, index, weights)
 
-# %% ../nbs/02_quantization.ipynb #0d30f90c
+# %% ../nbs/02_quantization.ipynb #e69aa7d1
 def bin_frequencies(
     pairs, # Pairs (L', ab'), as from `ColorizationDataset`
     progress:bool=True, # Show a progress bar
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin among the labels of a split, at the resolution of the network's output."
     counts = torch.zeros(len(_bins()), dtype=torch.int64)
-    for i in progress_bar(range(len(pairs)), display=progress):
+    rows = range(len(pairs))
+    for i in progress_bar(rows) if progress else rows:
         _, ab_norm = pairs[i]
         counts += encode(quarter(ab_norm[None]*110)).flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()

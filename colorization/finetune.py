@@ -216,7 +216,7 @@ class Mean:
         photos = sums.pop("photos")
         return {name: value/photos for name, value in sums.items()}
 
-# %% ../nbs/04_finetune.ipynb #a8a420b2
+# %% ../nbs/04_finetune.ipynb #74b1359d
 def fit(
     run:Run, # Where everything is kept
     task:Task, # What to do with a batch
@@ -240,6 +240,7 @@ def fit(
         run.end_epoch(row, task.models, task.optimizers, task.picture, lambda path: task.save(path, epoch + 1))
         accelerator.print(f"epoch {row['epoch']}/{epochs}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"), flush=True)
         for warning in task.watch(row): accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
+    accelerator.end_training()
 
 # %% ../nbs/04_finetune.ipynb #8836e36f
 def update(accelerator, optimizer, loss):

@@ -60,10 +60,11 @@ def test_read_only_run_dir(tmp_path, python):
 
 
 def test_two_processes(tmp_path):
-    (tmp_path/"train.py").write_text(RUN % 2)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "train.py"]
-    done = subprocess.run(launch, cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"), capture_output=True, text=True, timeout=300)
+    (tmp_path/"train.py").write_text(RUN % 2 + "\nfrom accelerate import PartialState; print('processes:', PartialState().num_processes)")
+    env = os.environ | dict(PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("processes: 2") == 2
     assert done.stdout.count("epoch 1/2") == 1
     assert len(read_losses(tmp_path/"run")) == 2
     load_model(tmp_path/"run/model.safetensors")

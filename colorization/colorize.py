@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TIFF_TAGS', 'DTYPES', 'FORMATS', 'paint', 'ColorizeError', 'Colorizer', 'save_like']
 
-# %% ../nbs/tools/colorize.ipynb #9eda65d9
+# %% ../nbs/tools/colorize.ipynb #aa301984
 import copy, io, math
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 
-from .eccv16 import load_model, replacing, upsample_ab
+from .eccv16 import load_model, replacing
 from .lab import ImageError, load_rgb, normalize, reconstruct, resize_rgb, rgb_to_lab, to_tensor
-from .quantization import decode
 
 # %% ../nbs/tools/colorize.ipynb #1a292e73
 def _rows(ab, top, bottom, height):
@@ -125,7 +124,7 @@ def _photos_in(folder):
     endings = {ending for ending, format in Image.registered_extensions().items() if format in Image.OPEN}
     return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in endings and p.is_file())
 
-# %% ../nbs/tools/colorize.ipynb #2b913d50
+# %% ../nbs/tools/colorize.ipynb #81350853
 class Colorizer:
     "Colours photos at their own size; only their lightness is used. Raises `ImageError` for a photo, `ColorizeError` for an option."
     def __init__(self,
@@ -181,7 +180,7 @@ class Colorizer:
     def _predict_ab(self, l_norm):
         "ab `(B,2,size,size)` in Lab units."
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32): logits = self.model(l_norm.to(self.device))
-        return upsample_ab(decode(logits.float(), self.temperature), l_norm.shape[-2:])*self.saturation
+        return self.model.colours(logits.float(), l_norm.shape[-2:], self.temperature)*self.saturation
 
 # %% ../nbs/tools/colorize.ipynb #fca2506b
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")

@@ -52,7 +52,7 @@ def _initialize(module):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None: nn.init.zeros_(module.bias)
 
-# %% ../nbs/03_eccv16.ipynb #f803b454
+# %% ../nbs/03_eccv16.ipynb #d64f0807
 class ECCV16(nn.Module):
     "The network of Zhang, Isola & Efros, *Colorful Image Colorization* (ECCV 2016)."
     def __init__(self,
@@ -90,9 +90,17 @@ class ECCV16(nn.Module):
         size:int=None, # Shrink or enlarge L' to this height and width for the network; default: as it is
     ) -> torch.Tensor: # ab `(B,2,H,W)` in Lab units
         "Predicted colours, at the input's size."
-        T = self.temperature if temperature is None else temperature
         x = l_norm if size is None else F.interpolate(l_norm, size=(size, size), mode="bicubic", antialias=True)
-        return upsample_ab(self.model_out(anneal(self(x), T))*110, l_norm.shape[-2:])
+        return self.colours(self(x), l_norm.shape[-2:], temperature)
+
+    def colours(self,
+        logits:torch.Tensor, # `(B,313,h,w)`
+        size, # Height and width of the result
+        temperature:float=None, # T of the annealed mean; default: the model's own
+    ) -> torch.Tensor: # ab `(B,2,H,W)` in Lab units
+        "Annealed mean of logits, stretched to `size`: the second half of `predict_ab`."
+        T = self.temperature if temperature is None else temperature
+        return upsample_ab(self.model_out(anneal(logits, T))*110, size)
 
 # %% ../nbs/03_eccv16.ipynb #aec01190
 def upsample_ab(

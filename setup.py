@@ -8,6 +8,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here/"settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("demo", "onnx")}
 licenses = {"mit": "MIT"}
 statuses = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 
@@ -34,6 +35,6 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     entry_points={"console_scripts": cfg["console_scripts"].splitlines()},
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require=extras | {"dev": sum(extras.values(), cfg["dev_requirements"].split())},
     zip_safe=False,
 )

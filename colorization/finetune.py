@@ -27,8 +27,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
+from . import __version__
 from .dataset import ColorizationDataset, fingerprint, load_photos
-from .eccv16 import MODELS, load_model, package_version, read_card, replacing, save_model
+from .eccv16 import MODELS, load_model, read_card, replacing, save_model
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, show_images, to_tensor
 from .quantization import ab_bins, bin_frequencies, encode, quarter, rebalancing_weights
 
@@ -101,7 +102,7 @@ def describe_data(photos) -> dict: # `photos` and `fingerprint`
 def _versions():
     "Versions of Python and of the packages that decide a result."
     names = ("torch", "torchvision", "numpy", "scikit-image", "datasets", "accelerate")
-    return dict(python=platform.python_version(), colorization=package_version()) | {n: version(n) for n in names}
+    return dict(python=platform.python_version(), colorization=__version__) | {n: version(n) for n in names}
 
 def _differences(old, new):
     "Names and values of the parameters in which two records differ."

@@ -10,9 +10,6 @@ __all__ = ['BLOCKS', 'load_vgg19', 'check_refine', 'check_batch', 'PatchDiscrimi
 # %% ../nbs/05_gan_refine.ipynb #b3758a66
 from contextlib import contextmanager
 from functools import lru_cache
-from http.client import HTTPException
-from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +20,11 @@ from torchvision.models import VGG19_Weights, vgg19
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2.functional import normalize
 
-from .eccv16 import save_model, upsample_ab
+from .eccv16 import ECCV16, save_model
 from .finetune import (Run, RunError, Task, check_number, check_training, colorize_reference, fit, open_run, prepare, update,
                                    validation_means)
 from .lab import denormalize, lab_to_rgb
-from .quantization import decode
+from .metrics import pretrained
 
 # %% ../nbs/05_gan_refine.ipynb #3799d30c
 BLOCKS = ["3", "8", "17", "26", "35"]  # the last ReLU of each of VGG-19's five blocks
@@ -37,11 +34,8 @@ def load_vgg19(
     weights=VGG19_Weights.IMAGENET1K_V1, # From torch's hub cache, fetched if they aren't there; None for random ones
 ): # A frozen network that gives a dict of five feature maps
     "The convolutions of VGG-19, for the perceptual loss."
-    try: features = vgg19(weights=weights).features
-    except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as e:
-        path, reason = Path(torch.hub.get_dir())/"checkpoints"/Path(weights.url).name, (str(e) or type(e).__name__).splitlines()[0]
-        raise RunError(f"perceptual_weight: needs the weights of VGG-19, which can't be had ({reason}); check the network, put {weights.url} at {path}, or set perceptual_weight to 0") from None
-    return create_feature_extractor(features, BLOCKS).eval().requires_grad_(False)
+    network = vgg19() if weights is None else pretrained("perceptual_weight (0 does without)", weights, lambda: vgg19(weights=weights), RunError)
+    return create_feature_extractor(network.features, BLOCKS).eval().requires_grad_(False)
 
 # %% ../nbs/05_gan_refine.ipynb #ef43d7ac
 def check_refine(params:dict) -> dict: # The same parameters
@@ -121,12 +115,12 @@ def generator_losses(
 
 # %% ../nbs/05_gan_refine.ipynb #acdf52f7
 def predict_ab_norm(
-    generator, # The network, perhaps wrapped for several processes
+    network:ECCV16, # The generator
     l_norm:torch.Tensor, # L' `(B,1,H,W)`
-    temperature:float=0.38, # T of the annealed mean
+    forward=None, # What to call for logits: `network` as accelerate wrapped it for several processes; default: itself
 ) -> torch.Tensor: # ab' `(B,2,H,W)`
-    "Predicted colours as the discriminator sees them; the same as `predict_ab`, by way of the logits."
-    return upsample_ab(decode(generator(l_norm), temperature), l_norm.shape[-2:])/110
+    "Predicted colours as the discriminator sees them: `predict_ab`, over 110."
+    return network.colours((forward or network)(l_norm), l_norm.shape[-2:])/110
 
 # %% ../nbs/05_gan_refine.ipynb #73526eab
 @contextmanager
@@ -209,11 +203,11 @@ def refine(
     second = generator_turn(accelerator, rival, optimizers[0], weights, vgg)
 
     def step(l_norm, ab_norm, progress):
-        fake = predict_ab_norm(generator, l_norm, network.temperature)
+        fake = predict_ab_norm(network, l_norm, generator)
         return first(l_norm, ab_norm, fake) | second(l_norm, ab_norm, fake)
 
     def measure(l_norm, ab_norm):
-        fake = predict_ab_norm(generator, l_norm, network.temperature)
+        fake = predict_ab_norm(network, l_norm, generator)
         return dict(valid_l1=F.l1_loss(fake, ab_norm), colour_spread=colour_spread(fake*110))
 
     fit(run, Task(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'METRICS', 'NETWORK_METRICS', 'MetricError', 'AbErrors', 'psnr', 'ssim',
-           'colourfulness', 'imagenet_labels', 'evaluate', 'table', 'show_curves']
+           'colourfulness', 'pretrained', 'imagenet_labels', 'evaluate', 'table', 'show_curves']
 
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights, Inception_V3_Weights, VGG16_Weights, inception_v3, vgg16
 
-from .eccv16 import package_version
+from . import __version__
 from .lab import lab_to_rgb
 from .quantization import ab_bins, encode, rebalancing_weights
 
@@ -112,33 +112,38 @@ def _picture(l_norm, ab, network=None):
     return SimpleNamespace(ab=ab, rgb=rgb, clipped=clipped, features=network(rgb) if network else None)
 
 # %% ../nbs/tools/metrics.ipynb #053695b1
-def _pretrained(metric, weights, build):
+def pretrained(
+    user:str, # What needs the weights, to begin the error message with
+    weights, # One of torchvision's weights
+    build, # () to the network, as it is once the weights are there
+    error:type=MetricError, # What to raise where they can't be had
+): # The network, in eval mode
     "A network with weights from torch's hub cache, fetched if they aren't there."
     path = Path(torch.hub.get_dir())/"checkpoints"/Path(weights.url).name
     try: return build().eval()
     except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         problem = "that file can't be read" if path.exists() else "they can't be fetched"
-        raise MetricError(f"metric {metric}: needs the weights {weights.url} at {path}; {problem} ({reason})") from None
+        raise error(f"{user}: needs the weights {weights.url} at {path}; {problem} ({reason})") from None
 
 # %% ../nbs/tools/metrics.ipynb #d72b3a49
 def _lpips(device):
     "LPIPS of each image."
     weights = AlexNet_Weights.IMAGENET1K_V1
-    net = _pretrained("lpips", weights, lambda: LearnedPerceptualImagePatchSimilarity(net_type="alex")).net.to(device)
+    net = pretrained("metric lpips", weights, lambda: LearnedPerceptualImagePatchSimilarity(net_type="alex")).net.to(device)
     return lambda picture, truth: net(picture.rgb, truth.rgb, normalize=True).flatten()
 
 def _vgg16_top1(device):
     "Whether VGG-16 finds the right class, for each image."
     weights = VGG16_Weights.IMAGENET1K_V1
-    net = _pretrained("vgg16_top1", weights, lambda: vgg16(weights=weights)).to(device)
+    net = pretrained("metric vgg16_top1", weights, lambda: vgg16(weights=weights)).to(device)
     prepare = weights.transforms()
     return lambda picture, truth: (net(prepare(picture.rgb)).argmax(1) == truth.label).float()
 
 def _inception(device):
     "2048 features of each image."
     weights = Inception_V3_Weights.IMAGENET1K_V1
-    net = _pretrained("fid", weights, lambda: inception_v3(weights=weights)).to(device)
+    net = pretrained("metric fid", weights, lambda: inception_v3(weights=weights)).to(device)
     net.fc = nn.Identity()
     prepare = weights.transforms(resize_size=299)
     return lambda rgb: net(prepare(rgb))
@@ -261,7 +266,7 @@ def _protocol(pairs, metrics, temperature, size, prior):
     height, width = pairs[0][1].shape[-2:]
     return dict(photos=len(pairs), height=height, width=width, run_size=size, temperature=temperature,
                 prior="of these photos" if prior is None else "given", metrics=list(metrics),
-                networks={name: text for name, text in NETWORK_METRICS.items() if name in metrics}, version=package_version())
+                networks={name: text for name, text in NETWORK_METRICS.items() if name in metrics}, version=__version__)
 
 # %% ../nbs/tools/metrics.ipynb #24ed26b8
 def evaluate(

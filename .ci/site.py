@@ -49,10 +49,7 @@ def main(katex, out):
     for notebook in processed.rglob("*.ipynb"): prepare(notebook)
     site = build(processed, quiet=True)
     if site.warnings: sys.exit("\n".join(f"warning: {w}" for w in site.warnings))
-    for name in ("katex.min.css", "katex.min.js", "contrib/auto-render.min.js", "fonts"):
-        copy = shutil.copytree if (katex/name).is_dir() else shutil.copy
-        (site.out/"site_libs/katex"/name).parent.mkdir(parents=True, exist_ok=True)
-        copy(katex/name, site.out/"site_libs/katex"/name)
+    shutil.copytree(katex, site.out/"site_libs/katex", ignore=shutil.ignore_patterns("*.mjs", "katex.js", "katex.css", "*.ttf", "*.woff", "README.md"))
     for theme in site.out.glob("site_libs/themes/*.css"): theme.write_text(WEB_FONT.sub("", theme.read_text(encoding="utf-8")), encoding="utf-8")
     numbered = [p.relative_to(site.out).as_posix() for p in site.out.rglob("*.html")]
     pages = {re.sub(r"(^|/)\d\d_", r"\1", p): p for p in numbered}

@@ -34,7 +34,10 @@ setup(
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    entry_points={"console_scripts": cfg["console_scripts"].splitlines()},
+    entry_points={
+        "console_scripts": cfg["console_scripts"].splitlines(),
+        "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],  # lets the site link names to their place and source
+    },
     extras_require=extras | {"dev": sum(extras.values(), cfg["dev_requirements"].split())},
     zip_safe=False,
 )

@@ -1,0 +1,64 @@
+"Build the docs site: nbdev processes the notebooks into _proc, smalldocs renders them, and what reading needs is put in beside them. Usage: site.py KATEX OUT"
+import json
+import re
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from fastcore.docments import DocmentTbl
+from nbdev.config import get_config
+from nbdev.serve import proc_nbs
+from smalldocs.config import BuildError, ConfigError
+from smalldocs.site import build
+
+CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[^/]+/dist")
+WEB_FONT = re.compile(r"@import url\([^)]*\);?")
+
+
+def parameter_table(entry):
+    "nbdev's entry of a function, with a table of its parameters instead of a signature: the whole source stands right below."
+    module = import_module("colorization." + re.search(r"/(\w+)\.py#L", entry)[1])
+    name = re.search(r"(?m)^### (\w+)$", entry)[1]
+    return re.sub(r"```python\n.*?```", lambda _: str(DocmentTbl(getattr(module, name))), entry, count=1, flags=re.S)
+
+
+def prepare(notebook):
+    "What nbdev leaves to Quarto. smalldocs names a page after its notebook and would warn of another name."
+    nb = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in nb["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", source)
+        if re.search(r"(?m)^show_doc\(", source):
+            for output in cell["outputs"]: output["data"]["text/markdown"] = parameter_table("".join(output["data"]["text/markdown"]))
+    notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def localize(page, site, host, pages):
+    "Links to the published site and to KaTeX's network address become links inside this site."
+    up = "../"*len(page.relative_to(site).parts[:-1])
+    text = page.read_text(encoding="utf-8")
+    text = CDN.sub(f"{up}site_libs/katex", text)
+    text = re.sub(rf'href="{re.escape(host)}([^"#]*)', lambda m: f'href="{up}{pages.get(m[1], m[1])}', text)
+    page.write_text(text, encoding="utf-8")
+
+
+def main(katex, out):
+    config, out = get_config(), Path(out)
+    processed = proc_nbs(force=True)
+    for notebook in processed.rglob("*.ipynb"): prepare(notebook)
+    site = build(processed, quiet=True)
+    if site.warnings: sys.exit("\n".join(f"warning: {w}" for w in site.warnings))
+    shutil.copytree(katex, site.out/"site_libs/katex", ignore=shutil.ignore_patterns("*.mjs", "katex.js", "katex.css", "*.ttf", "*.woff", "README.md"))
+    for theme in site.out.glob("site_libs/themes/*.css"): theme.write_text(WEB_FONT.sub("", theme.read_text(encoding="utf-8")), encoding="utf-8")
+    numbered = [p.relative_to(site.out).as_posix() for p in site.out.rglob("*.html")]
+    pages = {re.sub(r"(^|/)\d\d_", r"\1", p): p for p in numbered}
+    for page in site.out.rglob("*.html"): localize(page, site.out, f"{config.doc_host}{config.doc_baseurl}/", pages)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(site.out, out)
+    print(f"site: {out}/index.html")
+
+
+if __name__ == "__main__":
+    try: main(Path(sys.argv[1]), sys.argv[2])
+    except (BuildError, ConfigError) as e: sys.exit(f"site: {e}")

@@ -1,0 +1,175 @@
+"""The built site: links, pictures, size, and what a browser makes of it. Needs `make docs`, the browser tests also Chromium.
+
+Where something is missing they are skipped; with CI in the environment they fail."""
+import json
+import os
+import shutil
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from conftest import ROOT
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+SITE = ROOT/"_docs"
+STUDY = ["index", "00_lab_preprocessing", "01_dataset", "02_quantization", "03_eccv16", "04_finetune", "05_gan_refine"]
+PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html"))
+
+
+def need(condition, what):
+    if not condition: (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+class Page(HTMLParser):
+    "Addresses, anchors and pictures of a page."
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.ids, self.pictures = [], set(), []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img": self.pictures.append(attributes)
+        if "id" in attributes: self.ids.add(attributes["id"])
+        self.links += [(tag, attributes[name]) for name in ("href", "src") if attributes.get(name)]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    need(PAGES, "no site in _docs; run make docs")
+    return {name: Page(SITE/name) for name in PAGES}
+
+
+def test_links_lead_somewhere(pages):
+    broken = []
+    for name, page in pages.items():
+        for _, link in page.links:
+            if urlsplit(link).scheme: continue
+            target = urlsplit(urljoin(f"/{name}", link))
+            path, anchor = unquote(target.path).lstrip("/"), unquote(target.fragment)
+            if not (SITE/path).is_file() or (anchor and path in pages and anchor not in pages[path].ids): broken.append(f"{name}: {link}")
+    assert not broken
+
+
+def test_nothing_is_fetched_from_elsewhere(pages):
+    outside = [f"{name}: {link}" for name, page in pages.items() for tag, link in page.links if tag != "a" and urlsplit(link).scheme not in ("", "data")]
+    outside += [str(css) for css in SITE.rglob("*.css") if "@import" in css.read_text() or "url(http" in css.read_text()]
+    assert not outside
+
+
+def test_figures_have_alternative_text(pages):
+    assert [f"{name}: {p['src'][:80]}" for name, page in pages.items() for p in page.pictures if not p.get("alt")] == []
+
+
+def test_functions_have_parameters_and_source():
+    page = (SITE/"00_lab_preprocessing.html").read_text(encoding="utf-8")
+    entry = page[page.index('id="rgb_to_lab"') - 300:][:4000]
+    for part in ("blob/main/colorization/lab.py#L", "<td>rgb</td>", "<td>Tensor</td>", "<code>(B,3,H,W)</code> in [0, 1]", "<strong>Returns</strong>", "_linear"): assert part in entry, part
+
+
+def test_api_lists_public_names():
+    page = (SITE/"api.html").read_text(encoding="utf-8")
+    for link in ("00_lab_preprocessing.html#rgb_to_lab", "02_quantization.html#decode", "04_finetune.html#finetune", "tools/colorize.html#colorizer"): assert f'href="{link}"' in page, link
+
+
+def test_size(pages):
+    assert sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file()) <= 10e6
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope="module")
+def address(pages):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    need(chromium and driver, "no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                     "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('browser')}"): options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", dict(browser="ALL", performance="ALL"))
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def show(browser, address, width=1280, dark=False):
+    "Open a page, wait until its pictures and equations are there."
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[dict(name="prefers-color-scheme", value="dark" if dark else "light")]))
+    browser.get(address)
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script("return document.readyState == 'complete' && [...document.images].every(i => i.complete) && document.fonts.status == 'loaded'"))
+
+
+def requests(browser):
+    "Addresses that the browser asked for since the last call."
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_study_opens(browser, address, name):
+    browser.get_log("browser"), requests(browser)
+    show(browser, f"{address}{name}.html")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    asked = requests(browser)
+    assert f"{address}{name}.html" in asked
+    assert [url for url in asked if not url.startswith((address, "data:", "chrome:"))] == []
+    assert browser.execute_script("return [...document.images].filter(i => !i.naturalWidth).length") == 0
+    assert browser.execute_script("return document.images.length") > 0
+
+
+@pytest.mark.parametrize("name", ["00_lab_preprocessing", "02_quantization", "04_finetune", "05_gan_refine"])
+def test_equations_are_typeset(browser, address, name):
+    show(browser, f"{address}{name}.html")
+    assert browser.execute_script("return document.querySelectorAll('.katex-html').length") > 0
+    assert browser.execute_script("return document.querySelectorAll('.katex-error').length") == 0
+    assert browser.execute_script("return [...document.querySelectorAll('.math')].filter(m => !m.querySelector('.katex')).length") == 0
+    assert browser.execute_script("return [...document.fonts].some(f => f.family == 'KaTeX_Math' && f.status == 'loaded')")
+
+
+def test_search_finds_and_opens(browser, address):
+    show(browser, f"{address}index.html")
+    browser.find_element(By.CSS_SELECTOR, ".smalldocs-search input").send_keys("annealed mean")
+    first = WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".search-result"))[0]
+    assert "annealed mean" in first.text
+    first.click()
+    WebDriverWait(browser, 30).until(lambda b: "/02_quantization.html#" in b.current_url)
+    anchor = urlsplit(browser.current_url).fragment
+    assert "annealed mean" in browser.find_element(By.ID, anchor).text
+
+
+SPILLS = """
+    const boxed = e => e && (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX) || boxed(e.parentElement));
+    return [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !boxed(e.parentElement)).map(e => e.outerHTML.slice(0, 100))"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_fits_a_phone(browser, address, name):
+    show(browser, f"{address}{name}", width=390)
+    assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+    assert browser.execute_script(SPILLS) == []
+
+
+def test_dark_mode_is_dark(browser, address):
+    show(browser, f"{address}02_quantization.html", dark=True)
+    shade = "return [...getComputedStyle(document.querySelector(arguments[0]))[arguments[1]].matchAll(/\\d+/g)].slice(0, 3).reduce((sum, c) => sum + +c, 0)/3"
+    background = browser.execute_script(shade, "body", "backgroundColor")
+    assert background < 64
+    for text in ("main p", "main pre code", "main p code", "main h2", ".sidebar-link"): assert browser.execute_script(shade, text, "color") > background + 80, text

@@ -5,11 +5,16 @@ BIN := $(CURDIR)/$(VENV)/bin
 EPOCHS ?= 10
 RUN := runs/study
 
+# Of the reports: the model, the photos, and where everything goes.
+MODEL ?= compact
+DATASET ?= samples
+REPORTS ?= runs/reports
+
 # Notebooks that papermill wrote (names that start with "out", "_" or ".") are not sources.
 SKIP := ^([_.]|out)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | sort)
 
-.PHONY: study export test
+.PHONY: study export test reports
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -30,3 +35,7 @@ export: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
 	$(BIN)/python -m pytest -q tests
+
+reports: $(VENV)/installed
+	$(BIN)/python -m colorization.reports run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
+	@echo "figures, numbers and notebooks: $(REPORTS)"

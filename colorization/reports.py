@@ -7,7 +7,7 @@ __all__ = ['REPORTS', 'ReportError', 'spread', 'some_photos', 'load_network', 'p
            'few_photos', 'short_study', 'snapshot_scores', 'save_figure', 'save_numbers', 'run_reports',
            'compare_numbers', 'check', 'update_reports', 'main']
 
-# %% ../nbs/tools/reports.ipynb #894240b1
+# %% ../nbs/tools/reports.ipynb #b115cb06
 import argparse, hashlib, json, shutil, sys, time
 from contextlib import chdir
 from fnmatch import fnmatch
@@ -25,20 +25,20 @@ from .gan_refine import refine
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import AbErrors, METRICS, evaluate, table
 
-# %% ../nbs/tools/reports.ipynb #b08956b6
+# %% ../nbs/tools/reports.ipynb #75c051c1
 REPORTS = ("baseline", "gamut", "temperature", "epochs", "results")
 
 class ReportError(ValueError):
     "A report that can't be made; the message names it and says what to do, in one line."
 
-# %% ../nbs/tools/reports.ipynb #ffd6172f
+# %% ../nbs/tools/reports.ipynb #0934e553
 def _notebooks():
     "The folder of the reports."
     folder = files("colorization").parent/"nbs"/"reports"
     if not (folder/f"{REPORTS[0]}.ipynb").is_file(): raise ReportError("reports: their notebooks don't come with the installed package; clone the repository and run this there")
     return folder
 
-# %% ../nbs/tools/reports.ipynb #b5e1f393
+# %% ../nbs/tools/reports.ipynb #ce857e17
 def spread(
     n:int, # How many there are
     k:int, # How many are wanted
@@ -46,7 +46,7 @@ def spread(
     "Evenly spaced indices."
     return [i*n//k for i in range(k)] if k < n else list(range(n))
 
-# %% ../nbs/tools/reports.ipynb #d70adb8d
+# %% ../nbs/tools/reports.ipynb #54ba2016
 def _check_photos(photos):
     "Refuse what is no number of photos."
     if not isinstance(photos, int) or photos < 2: raise ReportError(f"photos: must be a whole number, 2 or more, got {photos!r}")
@@ -62,7 +62,7 @@ def some_photos(
     if len(table) < 2: raise ReportError(f"dataset {dataset}: a report needs at least 2 photos, its split '{split}' has {len(table)}")
     return table.select(spread(len(table), photos))
 
-# %% ../nbs/tools/reports.ipynb #9b659b84
+# %% ../nbs/tools/reports.ipynb #b294f1f9
 def load_network(
     source:str="compact", # `compact`, `eccv16`, the path of a checkpoint, or the folder of a run
 ): # An `ECCV16`
@@ -71,7 +71,7 @@ def load_network(
     model = load_model(str(path/"model.safetensors") if path.is_dir() else source)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../nbs/tools/reports.ipynb #fe3dd289
+# %% ../nbs/tools/reports.ipynb #a46bb24b
 @torch.no_grad()
 def painted(
     network, # A network, or None for gray
@@ -85,7 +85,7 @@ def painted(
     ab = network.predict_ab(l_norm.to(next(network.parameters()).device), temperature, network.size)
     return list(reconstruct(l_norm*100, ab.cpu()))
 
-# %% ../nbs/tools/reports.ipynb #00eb9e1f
+# %% ../nbs/tools/reports.ipynb #e650ea9d
 def score_rows(
     pairs, # Pairs (L', ab') of one size
     rows:dict, # Name to arguments of `evaluate`, such as `dict(model=network, temperature=0.38)`
@@ -96,14 +96,14 @@ def score_rows(
     last = list(results.values())[-1]
     return last | dict(rows={name: r["rows"]["model"] for name, r in results.items()} | {name: last["rows"][name] for name in ("gray", "random")})
 
-# %% ../nbs/tools/reports.ipynb #3d0ca8c2
+# %% ../nbs/tools/reports.ipynb #215940c6
 def row_numbers(
     result:dict, # From `evaluate` or `score_rows`
 ) -> dict: # Name of a row to a dict of numbers
     "The numbers of a table."
     return {name: {k: v for k, v in (row["image_mean"] | row["pooled"]).items() if v is not None} for name, row in result["rows"].items()}
 
-# %% ../nbs/tools/reports.ipynb #78dce044
+# %% ../nbs/tools/reports.ipynb #2d85f817
 def few_photos(
     dataset:str, # As for `load_photos`
     photos:int, # How many in a split, at most
@@ -117,14 +117,14 @@ def few_photos(
     for split in sizes: some_photos(dataset, split, photos).to_parquet(target/f"{split}.parquet")
     return str(target)
 
-# %% ../nbs/tools/reports.ipynb #619eac09
+# %% ../nbs/tools/reports.ipynb #e5bd3223
 def _key(model, photos, settings):
     "8 hexadecimal digits that stand for weights, photos and settings."
     digest = hashlib.sha256(json.dumps([settings, *(fingerprint(p) for p in photos)]).encode())
     for tensor in load_model(model).state_dict().values(): digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:8]
 
-# %% ../nbs/tools/reports.ipynb #e4a0bdf1
+# %% ../nbs/tools/reports.ipynb #1fd5ca4c
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -143,7 +143,7 @@ def short_study(
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     return first, refine(model=str(first/"model.safetensors"), epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
 
-# %% ../nbs/tools/reports.ipynb #3cd553b4
+# %% ../nbs/tools/reports.ipynb #fa8d1186
 def _ab(path):
     "ab of a picture, `(1,2,H,W)`."
     return rgb_to_lab(to_tensor(load_rgb(path)))[:, 1:]
@@ -165,7 +165,7 @@ def snapshot_scores(
     truth = _ab(files["truth"])
     return {name: _scores(_ab(path), truth) for name, path in files.items()}
 
-# %% ../nbs/tools/reports.ipynb #19a2938e
+# %% ../nbs/tools/reports.ipynb #6dfb1322
 def save_figure(
     fig, # A matplotlib figure
     folder, # Where it goes
@@ -177,7 +177,7 @@ def save_figure(
         fig.savefig(Path(folder)/f"{name}.png", dpi=100)
         fig.savefig(Path(folder)/f"{name}.svg", metadata=dict(Date=None))
 
-# %% ../nbs/tools/reports.ipynb #34d7fb96
+# %% ../nbs/tools/reports.ipynb #f2304bdf
 def _rounded(value):
     "Floats to six digits after the point."
     if isinstance(value, dict): return {str(k): _rounded(v) for k, v in value.items()}
@@ -192,7 +192,7 @@ def save_numbers(
     Path(folder).mkdir(parents=True, exist_ok=True)
     with replacing(Path(folder)/f"{name}.json") as temporary: temporary.write_text(json.dumps(_rounded(numbers), indent=1, allow_nan=False) + "\n")
 
-# %% ../nbs/tools/reports.ipynb #7843175a
+# %% ../nbs/tools/reports.ipynb #c3444478
 def _papermill():
     "The module that runs notebooks."
     try: import papermill
@@ -207,7 +207,7 @@ def _execute(name, output, shared):
     except papermill.PapermillExecutionError as e:
         raise ReportError(f"report {name}: {e.ename}: {(e.evalue.splitlines() or [''])[0]} (more in {output})") from None
 
-# %% ../nbs/tools/reports.ipynb #a6964614
+# %% ../nbs/tools/reports.ipynb #0c0b89c1
 def run_reports(
     names=None, # Names from `REPORTS`; default: all
     folder="runs/reports", # Where notebooks, figures and numbers go
@@ -230,7 +230,7 @@ def _check_name(name):
     "Refuse what is no report."
     if name not in REPORTS: raise ReportError(f"report {name}: is unknown; choose from {', '.join(REPORTS)}")
 
-# %% ../nbs/tools/reports.ipynb #b5eb131a
+# %% ../nbs/tools/reports.ipynb #84aaf5bd
 def _flat(value, name):
     "Nested dicts as one, with names such as `gamut/bins`."
     if not isinstance(value, dict): return {name: value}
@@ -243,7 +243,7 @@ def _moved(name, found, wanted, tolerances):
     if not all(isinstance(v, (int, float)) for v in (found, wanted)): return f"{name}: is {found!r}, was {wanted!r}"
     return f"{name}: is {found:g}, was {wanted:g} (allowed: ±{allowed:g})" if abs(found - wanted) > allowed else None
 
-# %% ../nbs/tools/reports.ipynb #e9a29d7c
+# %% ../nbs/tools/reports.ipynb #7a9694d5
 def compare_numbers(
     found:dict, # Numbers of a report
     wanted:dict, # What they should be
@@ -257,7 +257,7 @@ def compare_numbers(
     lines += [f"{k}: is new" for k in found if k not in wanted]
     return [line for line in lines if line]
 
-# %% ../nbs/tools/reports.ipynb #807c49b8
+# %% ../nbs/tools/reports.ipynb #64575a88
 def _read(path):
     "Numbers in a file."
     try: return json.loads(path.read_text())
@@ -272,7 +272,7 @@ def check(
     tolerances = _read(committed/"tolerances.json")
     return [line for name in REPORTS for line in compare_numbers(_read(Path(folder)/f"{name}.json"), _read(committed/f"{name}.json"), tolerances, name)]
 
-# %% ../nbs/tools/reports.ipynb #6613dace
+# %% ../nbs/tools/reports.ipynb #05393860
 def update_reports():
     "Run the committed reports anew and replace their outputs and numbers."
     from nbdev.clean import nbdev_clean
@@ -288,7 +288,7 @@ def update_reports():
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")
 
-# %% ../nbs/tools/reports.ipynb #e41234a4
+# %% ../nbs/tools/reports.ipynb #f89f5edf
 def _parser():
     "The parser of the command."
     parser = argparse.ArgumentParser("python -m colorization.reports", description="Run the reports, or compare their numbers with the committed ones.")
@@ -303,7 +303,7 @@ def _parser():
     commands.add_parser("update", help="run the committed notebooks anew, and replace their outputs and numbers")
     return parser
 
-# %% ../nbs/tools/reports.ipynb #ebc151eb
+# %% ../nbs/tools/reports.ipynb #c5c9c46d
 def _check_command(folder):
     "Compare and print; gives the exit code."
     lines = check(folder)
@@ -321,5 +321,5 @@ def main(
         print(f"reports: {e}", file=sys.stderr)
         return 2
 
-# %% ../nbs/tools/reports.ipynb #c6a7a402
+# %% ../nbs/tools/reports.ipynb #3adb5b2e
 if __name__ == "__main__" and __package__: sys.exit(main())

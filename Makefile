@@ -6,11 +6,16 @@ EPOCHS ?= 10
 RUN := runs/study
 KATEX := $(VENV)/node_modules/katex
 
+# Of the reports: the model, the photos, and where everything goes.
+MODEL ?= compact
+DATASET ?= samples
+REPORTS ?= runs/reports
+
 # Notebooks that papermill wrote (names that start with "out", "_" or ".") are not sources.
 SKIP := ^([_.]|out)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | sort)
 
-.PHONY: study export picture test docs
+.PHONY: study export picture test reports docs
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +43,10 @@ picture: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
 	$(BIN)/python -m pytest -q tests
+
+reports: $(VENV)/installed
+	$(BIN)/python -m colorization.reports run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
+	@echo "figures, numbers and notebooks: $(REPORTS)"
 
 docs: $(VENV)/installed $(KATEX)
 	$(BIN)/python .ci/site.py $(KATEX)/dist _docs

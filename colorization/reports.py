@@ -7,7 +7,7 @@ __all__ = ['REPORTS', 'ReportError', 'spread', 'some_photos', 'load_network', 'p
            'few_photos', 'short_study', 'snapshot_scores', 'save_figure', 'save_numbers', 'run_reports',
            'compare_numbers', 'check', 'update_reports', 'main']
 
-# %% ../nbs/tools/reports.ipynb #b115cb06
+# %% ../nbs/tools/reports.ipynb #a6d1c71e
 import argparse, hashlib, json, shutil, sys, time
 from contextlib import chdir
 from fnmatch import fnmatch
@@ -25,20 +25,20 @@ from .gan_refine import refine
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import AbErrors, METRICS, evaluate, table
 
-# %% ../nbs/tools/reports.ipynb #75c051c1
+# %% ../nbs/tools/reports.ipynb #14b30dcf
 REPORTS = ("baseline", "gamut", "temperature", "epochs", "results")
 
 class ReportError(ValueError):
     "A report that can't be made; the message names it and says what to do, in one line."
 
-# %% ../nbs/tools/reports.ipynb #0934e553
+# %% ../nbs/tools/reports.ipynb #2ad263ca
 def _notebooks():
     "The folder of the reports."
     folder = files("colorization").parent/"nbs"/"reports"
     if not (folder/f"{REPORTS[0]}.ipynb").is_file(): raise ReportError("reports: their notebooks don't come with the installed package; clone the repository and run this there")
     return folder
 
-# %% ../nbs/tools/reports.ipynb #ce857e17
+# %% ../nbs/tools/reports.ipynb #8a29c5b0
 def spread(
     n:int, # How many there are
     k:int, # How many are wanted
@@ -46,7 +46,7 @@ def spread(
     "Evenly spaced indices."
     return [i*n//k for i in range(k)] if k < n else list(range(n))
 
-# %% ../nbs/tools/reports.ipynb #54ba2016
+# %% ../nbs/tools/reports.ipynb #a0f7c108
 def _check_photos(photos):
     "Refuse what is no number of photos."
     if not isinstance(photos, int) or photos < 2: raise ReportError(f"photos: must be a whole number, 2 or more, got {photos!r}")
@@ -62,7 +62,7 @@ def some_photos(
     if len(table) < 2: raise ReportError(f"dataset {dataset}: a report needs at least 2 photos, its split '{split}' has {len(table)}")
     return table.select(spread(len(table), photos))
 
-# %% ../nbs/tools/reports.ipynb #b294f1f9
+# %% ../nbs/tools/reports.ipynb #195aee85
 def load_network(
     source:str="compact", # `compact`, `eccv16`, the path of a checkpoint, or the folder of a run
 ): # An `ECCV16`
@@ -71,7 +71,7 @@ def load_network(
     model = load_model(str(path/"model.safetensors") if path.is_dir() else source)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../nbs/tools/reports.ipynb #a46bb24b
+# %% ../nbs/tools/reports.ipynb #34624174
 @torch.no_grad()
 def painted(
     network, # A network, or None for gray
@@ -85,7 +85,7 @@ def painted(
     ab = network.predict_ab(l_norm.to(next(network.parameters()).device), temperature, network.size)
     return list(reconstruct(l_norm*100, ab.cpu()))
 
-# %% ../nbs/tools/reports.ipynb #e650ea9d
+# %% ../nbs/tools/reports.ipynb #965f1fae
 def score_rows(
     pairs, # Pairs (L', ab') of one size
     rows:dict, # Name to arguments of `evaluate`, such as `dict(model=network, temperature=0.38)`
@@ -96,14 +96,14 @@ def score_rows(
     last = list(results.values())[-1]
     return last | dict(rows={name: r["rows"]["model"] for name, r in results.items()} | {name: last["rows"][name] for name in ("gray", "random")})
 
-# %% ../nbs/tools/reports.ipynb #215940c6
+# %% ../nbs/tools/reports.ipynb #794fa3ed
 def row_numbers(
     result:dict, # From `evaluate` or `score_rows`
 ) -> dict: # Name of a row to a dict of numbers
     "The numbers of a table."
     return {name: {k: v for k, v in (row["image_mean"] | row["pooled"]).items() if v is not None} for name, row in result["rows"].items()}
 
-# %% ../nbs/tools/reports.ipynb #2d85f817
+# %% ../nbs/tools/reports.ipynb #788dcd85
 def few_photos(
     dataset:str, # As for `load_photos`
     photos:int, # How many in a split, at most
@@ -117,14 +117,14 @@ def few_photos(
     for split in sizes: some_photos(dataset, split, photos).to_parquet(target/f"{split}.parquet")
     return str(target)
 
-# %% ../nbs/tools/reports.ipynb #e5bd3223
+# %% ../nbs/tools/reports.ipynb #24e033f8
 def _key(model, photos, settings):
     "8 hexadecimal digits that stand for weights, photos and settings."
     digest = hashlib.sha256(json.dumps([settings, *(fingerprint(p) for p in photos)]).encode())
     for tensor in load_model(model).state_dict().values(): digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:8]
 
-# %% ../nbs/tools/reports.ipynb #1fd5ca4c
+# %% ../nbs/tools/reports.ipynb #4a44e689
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -143,7 +143,7 @@ def short_study(
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     return first, refine(model=str(first/"model.safetensors"), epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
 
-# %% ../nbs/tools/reports.ipynb #fa8d1186
+# %% ../nbs/tools/reports.ipynb #1f057e45
 def _ab(path):
     "ab of a picture, `(1,2,H,W)`."
     return rgb_to_lab(to_tensor(load_rgb(path)))[:, 1:]
@@ -165,7 +165,7 @@ def snapshot_scores(
     truth = _ab(files["truth"])
     return {name: _scores(_ab(path), truth) for name, path in files.items()}
 
-# %% ../nbs/tools/reports.ipynb #6dfb1322
+# %% ../nbs/tools/reports.ipynb #eb757286
 def save_figure(
     fig, # A matplotlib figure
     folder, # Where it goes
@@ -177,7 +177,7 @@ def save_figure(
         fig.savefig(Path(folder)/f"{name}.png", dpi=100)
         fig.savefig(Path(folder)/f"{name}.svg", metadata=dict(Date=None))
 
-# %% ../nbs/tools/reports.ipynb #f2304bdf
+# %% ../nbs/tools/reports.ipynb #c604569c
 def _rounded(value):
     "Floats to six digits after the point."
     if isinstance(value, dict): return {str(k): _rounded(v) for k, v in value.items()}
@@ -192,7 +192,7 @@ def save_numbers(
     Path(folder).mkdir(parents=True, exist_ok=True)
     with replacing(Path(folder)/f"{name}.json") as temporary: temporary.write_text(json.dumps(_rounded(numbers), indent=1, allow_nan=False) + "\n")
 
-# %% ../nbs/tools/reports.ipynb #c3444478
+# %% ../nbs/tools/reports.ipynb #4e1192d4
 def _papermill():
     "The module that runs notebooks."
     try: import papermill
@@ -207,7 +207,17 @@ def _execute(name, output, shared):
     except papermill.PapermillExecutionError as e:
         raise ReportError(f"report {name}: {e.ename}: {(e.evalue.splitlines() or [''])[0]} (more in {output})") from None
 
-# %% ../nbs/tools/reports.ipynb #0c0b89c1
+def _execute_all(names, folder, shared):
+    "Run reports into a folder; a line for each as it finishes."
+    try: Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise ReportError(f"folder {folder}: can't be made ({e.strerror}); give another") from None
+    for i, name in enumerate(names):
+        print(f"{i + 1}/{len(names)} {name} … ", end="", flush=True)
+        started = time.perf_counter()
+        _execute(name, Path(folder)/f"{name}.ipynb", shared)
+        print(f"{time.perf_counter() - started:.0f} s", flush=True)
+
+# %% ../nbs/tools/reports.ipynb #865b6475
 def run_reports(
     names=None, # Names from `REPORTS`; default: all
     folder="runs/reports", # Where notebooks, figures and numbers go
@@ -218,19 +228,13 @@ def run_reports(
     "Run reports; one line each as they finish. Raises `ReportError`."
     for name in names or (): _check_name(name)
     chosen = [name for name in REPORTS if not names or name in names]
-    try: Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise ReportError(f"folder {folder}: can't be made ({e.strerror}); give another") from None
-    for i, name in enumerate(chosen):
-        print(f"{i + 1}/{len(chosen)} {name} … ", end="", flush=True)
-        started = time.perf_counter()
-        _execute(name, Path(folder)/f"{name}.ipynb", dict(model=model, dataset=dataset, seed=seed, folder=str(folder)))
-        print(f"{time.perf_counter() - started:.0f} s", flush=True)
+    _execute_all(chosen, folder, dict(model=model, dataset=dataset, seed=seed, folder=str(folder)))
 
 def _check_name(name):
     "Refuse what is no report."
     if name not in REPORTS: raise ReportError(f"report {name}: is unknown; choose from {', '.join(REPORTS)}")
 
-# %% ../nbs/tools/reports.ipynb #84aaf5bd
+# %% ../nbs/tools/reports.ipynb #a401fa47
 def _flat(value, name):
     "Nested dicts as one, with names such as `gamut/bins`."
     if not isinstance(value, dict): return {name: value}
@@ -243,7 +247,7 @@ def _moved(name, found, wanted, tolerances):
     if not all(isinstance(v, (int, float)) for v in (found, wanted)): return f"{name}: is {found!r}, was {wanted!r}"
     return f"{name}: is {found:g}, was {wanted:g} (allowed: ±{allowed:g})" if abs(found - wanted) > allowed else None
 
-# %% ../nbs/tools/reports.ipynb #7a9694d5
+# %% ../nbs/tools/reports.ipynb #32023db4
 def compare_numbers(
     found:dict, # Numbers of a report
     wanted:dict, # What they should be
@@ -257,7 +261,7 @@ def compare_numbers(
     lines += [f"{k}: is new" for k in found if k not in wanted]
     return [line for line in lines if line]
 
-# %% ../nbs/tools/reports.ipynb #64575a88
+# %% ../nbs/tools/reports.ipynb #7e3487a9
 def _read(path):
     "Numbers in a file."
     try: return json.loads(path.read_text())
@@ -272,23 +276,22 @@ def check(
     tolerances = _read(committed/"tolerances.json")
     return [line for name in REPORTS for line in compare_numbers(_read(Path(folder)/f"{name}.json"), _read(committed/f"{name}.json"), tolerances, name)]
 
-# %% ../nbs/tools/reports.ipynb #05393860
+# %% ../nbs/tools/reports.ipynb #f85b329a
 def update_reports():
-    "Run the committed reports anew and replace their outputs and numbers."
+    "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers."
     from nbdev.clean import nbdev_clean
     target = _notebooks()
-    with TemporaryDirectory() as d, chdir(d):
-        for name in REPORTS:
-            print(f"{name} … ", end="", flush=True)
-            _execute(name, f"{name}.ipynb", {})
-            print("done", flush=True)
-        for name in REPORTS:
-            shutil.copy(f"{name}.ipynb", target)
-            shutil.copy(f"runs/reports/{name}.json", target/"numbers")
+    work = target.parent.parent/"runs"/"update"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    with chdir(work): _execute_all(REPORTS, work, {})
+    for name in REPORTS:
+        shutil.copy(work/f"{name}.ipynb", target)
+        shutil.copy(work/f"runs/reports/{name}.json", target/"numbers")
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")
 
-# %% ../nbs/tools/reports.ipynb #f89f5edf
+# %% ../nbs/tools/reports.ipynb #a1e3c6a6
 def _parser():
     "The parser of the command."
     parser = argparse.ArgumentParser("python -m colorization.reports", description="Run the reports, or compare their numbers with the committed ones.")
@@ -303,7 +306,7 @@ def _parser():
     commands.add_parser("update", help="run the committed notebooks anew, and replace their outputs and numbers")
     return parser
 
-# %% ../nbs/tools/reports.ipynb #c5c9c46d
+# %% ../nbs/tools/reports.ipynb #5c126fac
 def _check_command(folder):
     "Compare and print; gives the exit code."
     lines = check(folder)
@@ -321,5 +324,5 @@ def main(
         print(f"reports: {e}", file=sys.stderr)
         return 2
 
-# %% ../nbs/tools/reports.ipynb #3adb5b2e
+# %% ../nbs/tools/reports.ipynb #32276d8b
 if __name__ == "__main__" and __package__: sys.exit(main())

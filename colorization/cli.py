@@ -213,7 +213,7 @@ def add_demo(commands):
 def _export(args):
     "Write a model as ONNX; returns what is known about it."
     from colorization.export import export_onnx
-    return export_onnx(args.path, args.model, args.temperature)
+    return export_onnx(args.model, args.path, args.temperature)
 
 @command
 def add_export(commands):

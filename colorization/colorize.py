@@ -51,6 +51,12 @@ def _opened(source):
 # %% ../nbs/tools/colorize.ipynb #4574ae5e
 TIFF_TAGS = {"ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright", "ExifOffset", "GPSInfo"}
 
+def _whole(exif):
+    "Whether EXIF bytes can be read, and so be written again."
+    try: Image.Exif().load(exif)
+    except Exception: return False
+    return True
+
 def _kept(image, upright):
     "What `.info` of the result shall hold: EXIF and ICC profile of an image that `upright` was made from."
     info = {key: upright.info[key] for key in ("exif", "icc_profile") if upright.info.get(key)}
@@ -59,6 +65,7 @@ def _kept(image, upright):
         for tag in [tag for tag in exif if ExifTags.TAGS.get(tag) not in TIFF_TAGS]: del exif[tag]
         if exif: info["exif"] = exif.tobytes()
     if info.get("icc_profile", b"")[16:20] in (b"GRAY", b"CMYK"): del info["icc_profile"]
+    if not _whole(info.get("exif", b"")): del info["exif"]
     return info
 
 # %% ../nbs/tools/colorize.ipynb #a477d39f

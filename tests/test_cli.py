@@ -1,0 +1,225 @@
+"The program `colorization`, in processes of its own."
+import inspect
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import ExifTags, Image, ImageCms
+from skimage import color, data
+
+from colorization.cli import _parser
+from colorization.dataset import load_photos
+
+PROGRAM = [sys.executable, "-c", "import sys; from colorization.cli import main; sys.exit(main())"]
+ENV = os.environ | dict(PYTHONPATH=str(ROOT))
+DAMAGE = [lambda b: b[:len(b)//2], lambda b: b"", lambda b: b"not a photo", lambda b: b[:100], lambda b: bytes(len(b))]
+
+
+def run(folder, *arguments, **kw):
+    return subprocess.run([*PROGRAM, *map(str, arguments)], cwd=folder, env=ENV, capture_output=True, timeout=300, **kw)
+
+
+def start(folder, *arguments, **kw):
+    return subprocess.Popen([*PROGRAM, *map(str, arguments)], cwd=folder, env=ENV, **kw)
+
+
+def files(folder): return {p.relative_to(folder): p.stat().st_mtime_ns for p in Path(folder).rglob("*") if not p.is_dir()}
+
+
+def lines(done): return done.stderr.decode().splitlines()
+
+
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory):
+    "A folder with 90 JPEG files in nested folders and 10 damaged ones among them; gives it and the damaged ones."
+    root, large = tmp_path_factory.mktemp("photos"), ROOT.parent/"shared/data/imagenet-photos"
+    table = load_photos(str(large) if large.exists() else "samples", "train")
+    bad = set()
+    for i in range(100):
+        path = root/f"{i%3}"/f"{i%5}"/f"photo {i:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table[i % len(table)]["image"].convert("RGB").save(path)
+        if i % 10 == 7:
+            path.write_bytes(DAMAGE[i//10 % len(DAMAGE)](path.read_bytes()))
+            bad.add(path.relative_to(root))
+    return root, bad
+
+
+def test_killed_folder_job_goes_on(hundred, tmp_path):
+    root, bad = hundred
+    process = start(tmp_path, "colorize", root, "-o", "out", stderr=subprocess.DEVNULL)
+    deadline = time.time() + 200
+    while len([p for p in files(tmp_path) if not p.name.startswith(".")]) < 40:
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {p: t for p, t in files(tmp_path/"out").items() if not p.name.startswith(".")}
+    assert 40 <= len(finished) < 90
+    for p in finished: Image.open(tmp_path/"out"/p).load()
+    (tmp_path/"out/0/0/.123-photo 60.jpg").write_bytes(b"half a file")
+
+    done = run(tmp_path, "colorize", root, "-o", "out")
+    assert done.returncode == 1
+    assert {line.split(": ")[1] for line in lines(done)[:-1]} == {str(root/p) for p in bad} and len(lines(done)) == 11
+    assert lines(done)[-1].startswith(f"{90 - len(finished)} coloured, {len(finished)} already there, 10 failed; ")
+    results = files(tmp_path/"out")
+    assert set(results) == set(files(root)) - bad
+    assert {p: results[p] for p in finished} == finished
+    for p in results:
+        with Image.open(tmp_path/"out"/p) as result, Image.open(root/p) as photo:
+            result.load()
+            assert result.size == photo.size and result.format == "JPEG"
+
+    again = run(tmp_path, "colorize", root, "-o", "out")
+    assert again.returncode == 1 and lines(again)[-1].startswith("0 coloured, 90 already there, 10 failed; ")
+    assert files(tmp_path/"out") == results
+
+
+def test_24_megapixels_in_bounded_memory(tmp_path):
+    Image.fromarray(data.astronaut()).resize((6000, 4000)).save(tmp_path/"large.jpg")
+    process = start(tmp_path, "colorize", "large.jpg", "-o", "coloured.jpg", stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0 and Image.open(tmp_path/"coloured.jpg").size == (6000, 4000)
+    assert usage.ru_maxrss < 2*2**20  # KiB
+    assert usage.ru_utime + usage.ru_stime < 30  # 15 s on two cores
+
+
+def test_lightness_orientation_exif_and_profile_are_kept(tmp_path):
+    exif, profile = Image.Exif(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 6, "Maker"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
+    photo = Image.fromarray(data.coffee())
+    photo.save(tmp_path/"photo.png", exif=exif.tobytes(), icc_profile=profile)
+    assert run(tmp_path, "colorize", "photo.png", "-o", "coloured.png", "--saturation", 3).returncode == 0
+    result = Image.open(tmp_path/"coloured.png")
+    upright = np.asarray(photo.transpose(Image.Transpose.ROTATE_270))
+    assert result.size == upright.shape[1::-1]
+    assert ExifTags.Base.Orientation not in result.getexif()
+    assert result.getexif()[ExifTags.Base.Make] == "Maker" and result.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
+    assert result.info["icc_profile"] == profile
+    rgb = np.asarray(result)
+    in_gamut = ((rgb > 0) & (rgb < 255)).all(-1)
+    drift = np.abs(color.rgb2lab(rgb) - color.rgb2lab(upright))[..., 0]
+    assert in_gamut.mean() > 0.05 and drift[in_gamut].max() < 1
+
+
+def test_batches_of_mixed_sizes_change_nothing(tmp_path):
+    for i, (width, height) in enumerate([(300, 200), (31, 400), (1, 1), (256, 256), (90, 40)]):
+        (tmp_path/"in").mkdir(exist_ok=True)
+        Image.fromarray(data.astronaut()).resize((width, height)).save(tmp_path/f"in/{i}.png")
+    for size in (1, 4): assert run(tmp_path, "colorize", "in", "-o", f"out{size}", "--batch-size", size).returncode == 0
+    for name in files(tmp_path/"in"):
+        one, four = (np.asarray(Image.open(tmp_path/folder/name)).astype(int) for folder in ("out1", "out4"))
+        assert np.abs(one - four).max() <= 1
+
+
+def test_many_kinds_of_input_and_of_results(tmp_path):
+    photo = Image.fromarray(data.chelsea()).resize((60, 40))
+    for name in ("a/x.jpg", "a/deep/y.png", "b/x.jpg", "b/z.gif", "b/.hidden.jpg", "a/notes.txt"):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        photo.save(tmp_path/name, "PNG")
+    assert run(tmp_path, "colorize", "a", "b", "-o", "two").returncode == 0
+    assert set(map(str, files(tmp_path/"two"))) == {"a/x.jpg", "a/deep/y.png", "b/x.jpg", "b/z.png"}
+    assert run(tmp_path, "colorize", "**/x.jpg", "-o", "x", "--format", "webp", "--quality", 50).returncode == 0
+    assert set(map(str, files(tmp_path/"x"))) == {"a/x.webp", "b/x.webp", "two/a/x.webp", "two/b/x.webp"}
+    for _ in range(2):
+        done = run(tmp_path, "colorize", "a", "-o", "a/coloured")
+        assert done.returncode == 0 and set(map(str, files(tmp_path/"a/coloured"))) == {"x.jpg", "deep/y.png"}
+    assert lines(done)[-1].startswith("0 coloured, 2 already there, 0 failed")
+
+
+def test_pipes(tmp_path):
+    f = io.BytesIO()
+    Image.fromarray(data.chelsea()).save(f, "JPEG")
+    done = run(tmp_path, "colorize", "-", "-o", "-", "--format", "png", input=f.getvalue())
+    assert done.returncode == 0 and Image.open(io.BytesIO(done.stdout)).format == "PNG"
+    bad = run(tmp_path, "colorize", "-", "-o", "-", input=f.getvalue()[:3000])
+    assert bad.returncode == 1 and bad.stdout == b"" and lines(bad)[0].startswith("colorization: <stdin>: can't be read")
+
+    (tmp_path/"photo.jpg").write_bytes(f.getvalue())
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(tmp_path, "colorize", "photo.jpg", "-o", "-", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert process.communicate()[1] == b"colorization: output -: can't be written (Broken pipe)\n" and process.returncode == 2
+    assert os.listdir(tmp_path) == ["photo.jpg"]
+
+
+def test_progress_on_a_terminal(tmp_path):
+    for i in range(3): Image.fromarray(data.chelsea()).save(tmp_path/f"{i}.jpg")
+    (tmp_path/"0.jpg").write_text("not a photo")
+    terminal, end = pty.openpty()
+    process = start(tmp_path, "colorize", "*.jpg", "-o", "out", "--batch-size", 1, stderr=end)
+    os.close(end)
+    text = b""
+    try:
+        while part := os.read(terminal, 1000): text += part
+    except OSError: pass  # the other end is closed
+    assert process.wait() == 1
+    assert "3/3 [" in text.decode() and "photos/s]" in text.decode() and "<00:0" in text.decode()
+    assert "colorization: 0.jpg: not an image" in text.decode()
+
+
+@pytest.mark.parametrize("arguments, says", [
+    ("colorize photo.png", "required: -o/--output"),
+    ("colorize -o out", "required: PHOTO"),
+    ("colorize photo.png -o out --temperature -1", "--temperature: must be a number, 0 or more, got '-1'"),
+    ("colorize photo.png -o out --temperature nan", "--temperature"),
+    ("colorize photo.png -o out --size 5", "--size: must be a whole number, 32 or more"),
+    ("colorize photo.png -o out --quality 101", "--quality: must be a whole number, 0 to 100"),
+    ("colorize photo.png -o out --batch-size 0", "--batch-size"),
+    ("colorize photo.png -o out --format gif", "invalid choice: 'gif'"),
+    ("colorize photo.png -o out --colour blue", "unrecognized arguments: --colour blue"),
+    ("colorize photo.png -o out --device toaster", "device: 'toaster' is unknown"),
+    ("colorize photo.png -o out --model nowhere.safetensors", "model nowhere.safetensors: no such file"),
+    ("colorize nowhere.jpg photo.png -o out", "photo nowhere.jpg: no such file"),
+    ("colorize photo.png -o photo.png/out", "output photo.png/out: can't be written (Not a directory)"),
+    ("colorize photo.png -o /proc/nowhere/out", "output /proc/nowhere/out: can't be written"),
+    ("colorize photo.png -o photo.gif", "output photo.gif: of this kind can't be written"),
+    ("colorize photo.png -o ./photo.png", "output photo.png: is one of the photos"),
+    ("colorize . -o .", "is the folder of the photos"),
+    ("colorize . -o all.jpg", "output all.jpg: is the name of one file"),
+    ("colorize photo.png photo.png/ -o -", "photo photo.png/: no such file"),
+    ("evaluate --output /proc/scores.json", "can't be written"),
+    ("finetune --epochs 0", "epochs: must be a whole number of at least 1"),
+    ("finetune --run-dir photo.png/run --epochs 1 --size 32", "run_dir photo.png/run: can't be written"),
+    ("refine --smoothing 0.3", "smoothing: must be a number above 0.5"),
+    ("export photo.png/model.onnx", "can't be written"),
+    ("paint", "invalid choice: 'paint'"),
+])
+def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, arguments, says):
+    Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.png")
+    before = files(tmp_path)
+    done = run(tmp_path, *arguments.split())
+    assert (done.returncode, done.stdout, len(lines(done))) == (2, b"", 1), done.stderr.decode()[-1000:]
+    assert says in lines(done)[0]
+    assert files(tmp_path) == before and os.listdir(tmp_path) == ["photo.png"]
+
+
+def test_export(tmp_path):
+    done = run(tmp_path, "export", "--model", "compact", "model.onnx")
+    assert done.returncode == 0, done.stderr.decode()[-1000:]
+    facts = json.loads(done.stdout)
+    assert facts["path"] == "model.onnx" and facts["difference"] < 1e-3 and os.listdir(tmp_path) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("command, module, function", [("report", "reports", "run_reports"), ("demo", "demo", "launch")])
+def test_options_are_those_of_the_function(command, module, function):
+    pytest.importorskip(f"colorization.{module}")
+    def plain(value): return (list(value) if isinstance(value, (list, tuple)) else value) or None
+    options = vars(_parser().parse_args([command]))
+    parameters = inspect.signature(getattr(import_module(f"colorization.{module}"), function)).parameters
+    for name, parameter in parameters.items():
+        if name in options: assert plain(options[name]) == plain(parameter.default), name
+    assert set(options) - {"run"} <= set(parameters)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENDINGS', 'PHOTOS', 'CSS', 'ADDRESSES', 'open_photo', 'compare', 'DemoError', 'serving', 'launch']
 
-# %% ../nbs/tools/demo.ipynb #f6d507b0
+# %% ../nbs/tools/demo.ipynb #0596cfa7
 import io, os, re, signal, socket, tempfile, threading
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,7 +20,7 @@ from .colorize import ColorizeError, Colorizer, paint, save_like
 from .eccv16 import load_model
 from .lab import ImageError, load_rgb
 
-# %% ../nbs/tools/demo.ipynb #937ea944
+# %% ../nbs/tools/demo.ipynb #9a82db53
 ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".png", "BMP": ".png"}
 
 def open_photo(
@@ -37,7 +37,7 @@ def open_photo(
     if image.width*image.height > max_megapixels*1e6: raise large
     return image
 
-# %% ../nbs/tools/demo.ipynb #74c9a24b
+# %% ../nbs/tools/demo.ipynb #27217f80
 def compare(
     rgb, # The photo, uint8 `(H,W,3)`
     colorizers:dict, # A `Colorizer` for each name
@@ -50,7 +50,7 @@ def compare(
     paint(gray, torch.zeros(1, 2, 1, 1))
     return dict(gray=Image.fromarray(gray)) | {name: colorizer(small) for name, colorizer in colorizers.items()}
 
-# %% ../nbs/tools/demo.ipynb #19033b31
+# %% ../nbs/tools/demo.ipynb #b89e4afb
 class _Studio:
     "Answers the page. `networks` has a network for each name; files are written below `folder`."
     def __init__(self, networks, folder, max_megapixels=50, device=None):
@@ -79,7 +79,7 @@ class _Studio:
         save_like(picture, path)
         return path
 
-# %% ../nbs/tools/demo.ipynb #8da6c219
+# %% ../nbs/tools/demo.ipynb #b5b45918
 class DemoError(ValueError):
     "A page that can't be served; the message names the option and says what to do, in one line."
 
@@ -89,7 +89,7 @@ def _gradio(module="gradio"):
     try: return import_module(module)
     except ImportError: raise DemoError("demo: needs Gradio; pip install 'colorization-lab[demo]'") from None
 
-# %% ../nbs/tools/demo.ipynb #50acf99e
+# %% ../nbs/tools/demo.ipynb #0c2acd3c
 def _named(models):
     "The network of each model, by a name that tells them apart."
     names = ["/".join(Path(m).with_suffix("").parts[-2:]) for m in models]
@@ -98,7 +98,7 @@ def _named(models):
         if names.count(name) > 1: raise DemoError(f"models: '{name}' is there twice; give each once, from folders of different names")
     return {name: load_model(model) for name, model in zip(names, models)}
 
-# %% ../nbs/tools/demo.ipynb #980785f1
+# %% ../nbs/tools/demo.ipynb #cee19138
 PHOTOS = ("camera", "astronaut", "cat", "coffee", "rocket")
 
 def _examples(folder):
@@ -107,12 +107,12 @@ def _examples(folder):
     for path in paths: Image.fromarray(getattr(data, path.stem)()).save(path)
     return paths
 
-# %% ../nbs/tools/demo.ipynb #b36f663b
+# %% ../nbs/tools/demo.ipynb #2a77a95f
 def _page(studio, keep_minutes):
     "The page, in Gradio's terms."
     gr, models = _gradio(), list(studio.networks)
-    own = lambda model: studio.networks[model].temperature
-    with gr.Blocks(title="Colorize a photo", analytics_enabled=False, delete_cache=(30, round(60*keep_minutes))) as page:
+    own, seconds = lambda model: studio.networks[model].temperature, max(1, round(60*keep_minutes))
+    with gr.Blocks(title="Colorize a photo", analytics_enabled=False, delete_cache=(min(30, seconds), seconds)) as page:
         gr.Markdown(f"# Colorize a photo\nDrop a photo, old or new: only its lightness is looked at. Photos are deleted after {keep_minutes:g} minutes.")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
@@ -124,9 +124,9 @@ def _page(studio, keep_minutes):
                 slider = gr.ImageSlider(label="Before and after", format="jpeg", interactive=False, buttons=["fullscreen"], elem_id="slider")
                 download = gr.DownloadButton("Download at full size", interactive=False, variant="primary", elem_id="download")
         with gr.Row():
-            model = gr.Radio(models, value=models[0], label="Model", elem_id="model")
-            temperature = gr.Slider(0, 1, own(models[0]), step=0.01, label="Temperature", info="low: vivid; high: calm", elem_id="temperature")
-            saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", info="0 is gray", elem_id="saturation")
+            model = gr.Radio(models, value=models[0], label="Model", min_width=240, elem_id="model")
+            temperature = gr.Slider(0, 1, own(models[0]), step=0.01, label="Temperature", info="low: vivid; high: calm", min_width=240, elem_id="temperature")
+            saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", info="0 is gray", min_width=240, elem_id="saturation")
         gallery = gr.Gallery(label="Side by side", format="jpeg", columns=1 + len(models), object_fit="contain", interactive=False, buttons=["fullscreen"], elem_id="gallery")
         parts = dict(message=message, slider=slider, gallery=gallery, download=download)
 
@@ -144,14 +144,14 @@ def _page(studio, keep_minutes):
         examples.select(pick, None, photo, **hidden)
     return page
 
-# %% ../nbs/tools/demo.ipynb #8b2762e9
+# %% ../nbs/tools/demo.ipynb #bf303648
 CSS = """
 #examples .grid-wrap, #gallery .grid-wrap {height: auto; min-height: 0; max-height: none; overflow: visible}
 #examples .grid-container, #gallery .grid-container {grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr))}
 #examples .caption-label {display: none}
 """
 
-# %% ../nbs/tools/demo.ipynb #7a9920ac
+# %% ../nbs/tools/demo.ipynb #ef6f9a04
 ADDRESSES = re.compile(r"/((assets|static)/.+|theme\.css|favicon\.ico|manifest\.json|config|gradio_api/"
                        r"(upload|upload_progress|queue/join|queue/data|cancel|reset|heartbeat/\w+|startup-events|theme\.css|file=(?!\w+:/).+))?")
 
@@ -175,7 +175,7 @@ async def _elsewhere(*args, **options):
     "Takes the place of Gradio's download from other servers."
     raise ImageError("photo: must be uploaded; none is fetched from another server")
 
-# %% ../nbs/tools/demo.ipynb #c36ee0ee
+# %% ../nbs/tools/demo.ipynb #c649af10
 def _check(host, port, **limits):
     "Refuse options that can't be served, before any work is done."
     for name, value in limits.items():
@@ -197,7 +197,7 @@ def serving(
 ): # Gives the address
     "Serve the page while the block runs. Raises `DemoError`, and `ModelError` for a model that can't be loaded."
     _check(host, port, workers=workers, max_megabytes=max_megabytes, max_megapixels=max_megapixels, keep_minutes=keep_minutes)
-    max_bytes = round(max_megabytes*1e6)
+    max_bytes = round(max_megabytes*2**20)
     with tempfile.TemporaryDirectory(prefix="colorization-") as folder, patch.dict(os.environ, GRADIO_TEMP_DIR=folder), patch.object(_gradio("gradio.processing_utils"), "async_ssrf_protected_download", _elsewhere):
         page = _page(_Studio(_named(models), folder, max_megapixels, device), keep_minutes)
         theme = _gradio("gradio.themes").Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -208,7 +208,7 @@ def serving(
                               enable_monitoring=False, run_history=False, footer_links=[], max_file_size=max_bytes, allowed_paths=[], theme=theme, css=CSS, app_kwargs=dict(middleware=[middleware]))[1]
         finally: page.close(verbose=False)
 
-# %% ../nbs/tools/demo.ipynb #ff536ecc
+# %% ../nbs/tools/demo.ipynb #b5b02172
 def launch(
     models=("compact",), # Each anything that `load_model` takes
     host:str="127.0.0.1", # Address to listen at; `0.0.0.0` lets other computers in

@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 from fastcore.docments import DocmentTbl
@@ -16,21 +17,35 @@ CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[^/]+/dist")
 WEB_FONT = re.compile(r"@import url\([^)]*\);?")
 
 
+def source(cell): return "".join(cell["source"])
+
+
 def parameter_table(entry):
     "nbdev's entry of a function, with a table of its parameters instead of a signature: the whole source stands right below."
-    module = import_module("colorization." + re.search(r"/(\w+)\.py#L", entry)[1])
-    name = re.search(r"(?m)^### (\w+)$", entry)[1]
-    return re.sub(r"```python\n.*?```", lambda _: str(DocmentTbl(getattr(module, name))), entry, count=1, flags=re.S)
+    found = re.search(r"/(\w+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
+    if not found: return entry
+    function = attrgetter(found[2])(import_module(f"colorization.{found[1]}"))
+    return re.sub(r"```python\n.*?```", lambda _: str(DocmentTbl(function)), entry, count=1, flags=re.S)
+
+
+def entries_first(cells):
+    "The entries of what a cell defines in front of it, in its order; nbdev scatters them around it."
+    entries = {found[1]: cell for cell in cells if (found := re.search(r"(?m)^show_doc\((\w+)\)", source(cell)))}
+    defined = {i: re.findall(r"(?m)^(?:def|class) (\w+)", source(cell)) for i, cell in enumerate(cells) if "Exported source" in source(cell)}
+    moved = [entries[name] for names in defined.values() for name in names if name in entries]
+    for i, cell in enumerate(cells):
+        yield from (entries[name] for name in defined.get(i, ()) if name in entries)
+        if not any(cell is m for m in moved): yield cell
 
 
 def prepare(notebook):
     "What nbdev leaves to Quarto. smalldocs names a page after its notebook and would warn of another name."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
+    nb["cells"] = list(entries_first(nb["cells"]))
     for cell in nb["cells"]:
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", source)
-        if re.search(r"(?m)^show_doc\(", source):
-            for output in cell["outputs"]: output["data"]["text/markdown"] = parameter_table("".join(output["data"]["text/markdown"]))
+        if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", source(cell))
+        if not re.search(r"(?m)^show_doc\(", source(cell)): continue
+        for output in cell["outputs"]: output["data"]["text/markdown"] = parameter_table("".join(output["data"]["text/markdown"]))
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

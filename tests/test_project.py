@@ -1,4 +1,5 @@
 "The project as a whole: the study's command, papermill's output among the sources, the package's contents."
+import re
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
+from skimage import data
 
 BIN = Path(sys.executable).parent
 PARAMETERS = "-p epochs 1 -p size 64 -p run_dir".split()
@@ -70,3 +73,13 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     for module in ("lab", "dataset", "quantization", "eccv16", "finetune", "gan_refine", "metrics", "colorize", "cli", "reports"): assert f"colorization/{module}.py" in names
     for file in ("compact.safetensors", "compact.json"): assert f"colorization/{file}" in names
     assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
+
+
+def test_python_in_the_readme(tmp_path, python):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT/"README.md").read_text(encoding="utf-8"), re.S)
+    assert blocks
+    Image.fromarray(data.coffee()).convert("L").save(tmp_path/"photo.jpg")
+    for block in blocks:
+        done = python(block)
+        assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path/"coloured.png").size == (600, 400)

@@ -161,7 +161,9 @@ def test_embedded_photo_and_options(page):
     page.says("camera-coloured.png: 512 × 512 pixels")
     before = wait(lambda: len(page.slides()) == 2 and page.all("#slider img")[1].get_attribute("src"))
     page.all("#model input")[1].click()
-    wait(lambda: "T = 0.38" in page.first("#gallery").text and page.all("#slider img")[1].get_attribute("src") != before)
+    wait(lambda: len(page.slides()) == 2 and page.all("#slider img")[1].get_attribute("src") != before)
+    assert float(page.first("#temperature input[type=number]").get_property("value")) == 0.38    # this model's own
+    assert [p.text for p in page.all("#gallery .caption-label")] == ["gray", "compact, T = 1", "run/model, T = 0.38"]
     page.says("camera-coloured.png: 512 × 512 pixels")
 
 
@@ -270,7 +272,8 @@ def test_nothing_is_kept(tmp_path):
         assert "camera.png" in config and mine.read_bytes() == b"mine" and tmp_path in folder.parents
         asked(url, file_data(uploaded(url, "cat.png", photo(tmp_path/"cat.png", (64, 64)).read_bytes())))
         assert list(folder.rglob("cat-coloured.png"))
-        wait(lambda: not mine.exists() and not list(folder.rglob("cat*coloured.png")), 30)
+        asked(url, file_data(str(folder/"camera.png")))
+        wait(lambda: not mine.exists() and not list(folder.rglob("*-coloured.png")), 30)
         assert (folder/"camera.png").exists()
     left = {p for p in set(tmp_path.rglob("*")) - before if "mpl" not in p.parts and ".cache" not in p.parts}
     assert left == {tmp_path/"cat.png"}

@@ -157,7 +157,7 @@ def test_search_finds_and_opens(browser, address):
 
 SPILLS = """
     const boxed = e => e && (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX) || boxed(e.parentElement));
-    return [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !boxed(e.parentElement)).map(e => e.outerHTML.slice(0, 100))"""
+    return [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !boxed(e.parentElement)).map(e => e.tagName + ' ' + e.className + ' ' + e.id)"""
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -47,7 +47,7 @@ def writable(
     "An argument type: a file in a folder that exists and can be written."
     path = Path(text)
     if path.is_dir(): raise argparse.ArgumentTypeError(f"{text} is a folder; give a file")
-    if not path.parent.is_dir(): raise argparse.ArgumentTypeError(f"the folder {path.parent} doesn't exist")
+    if not path.parent.is_dir(): raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
     try: tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as e: raise argparse.ArgumentTypeError(f"{text} can't be written ({e.strerror})")
     return path

@@ -135,7 +135,7 @@ def remove_leftovers(
             if folder/re.sub(r"^\.\d+-", "", path.name) in targets: path.unlink(missing_ok=True)
 
 # %% ../nbs/tools/files.ipynb #c22c2a5e
-BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv:.2f} photos/s]"
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 def _finish(picture, target, quality):
     "Save a picture; gives what went wrong, or None."
@@ -159,7 +159,7 @@ def colour_files(
     remove_leftovers(set(jobs.values()))
     todo = [source for source, target in jobs.items() if overwrite or not target.is_file()]
     there, failed = len(jobs) - len(todo), 0
-    with tqdm(total=len(jobs), initial=there, smoothing=0, bar_format=BAR, disable=None) as bar:
+    with tqdm(total=len(jobs), initial=there, unit=" photos", smoothing=0, bar_format=BAR, disable=None) as bar:
         for source, picture in colorizer.each(todo, batch_size):
             if error := _finish(picture, jobs[source], quality):
                 failed += 1

@@ -203,7 +203,7 @@ def _execute(source, output, shared):
     "Run one report into a notebook, with those of the shared parameters that it has."
     papermill, source, output = _papermill(), str(source), str(output)
     parameters = {k: v for k, v in shared.items() if k in papermill.inspect_notebook(source)}
-    try: papermill.execute_notebook(source, output, parameters, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=ERROR"])
+    try: papermill.execute_notebook(source, output, parameters, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=CRITICAL"])
     except papermill.PapermillExecutionError as e:
         raise ReportError(f"report {Path(source).stem}: {e.ename}: {(e.evalue.splitlines() or [''])[0]} (more in {output})") from None
 

@@ -7,8 +7,8 @@ __all__ = ['REPORTS', 'ReportError', 'spread', 'some_photos', 'load_network', 'p
            'few_photos', 'short_study', 'snapshot_scores', 'save_figure', 'save_numbers', 'run_reports',
            'compare_numbers', 'check', 'update_reports', 'main']
 
-# %% ../nbs/tools/reports.ipynb #a6d1c71e
-import argparse, hashlib, json, shutil, sys, time
+# %% ../nbs/tools/reports.ipynb #17a30fc4
+import argparse, hashlib, json, shutil, sys
 from contextlib import chdir
 from fnmatch import fnmatch
 from importlib.resources import files
@@ -25,20 +25,20 @@ from .gan_refine import refine
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import AbErrors, METRICS, evaluate, table
 
-# %% ../nbs/tools/reports.ipynb #14b30dcf
+# %% ../nbs/tools/reports.ipynb #55efe444
 REPORTS = ("baseline", "gamut", "temperature", "epochs", "results")
 
 class ReportError(ValueError):
     "A report that can't be made; the message names it and says what to do, in one line."
 
-# %% ../nbs/tools/reports.ipynb #2ad263ca
+# %% ../nbs/tools/reports.ipynb #5017598e
 def _notebooks():
     "The folder of the reports."
     folder = files("colorization").parent/"nbs"/"reports"
-    if not (folder/f"{REPORTS[0]}.ipynb").is_file(): raise ReportError("reports: their notebooks don't come with the installed package; clone the repository and run this there")
+    if not (folder/f"{REPORTS[0]}.ipynb").is_file(): raise ReportError("the notebooks of the reports don't come with the installed package; clone the repository and run this there")
     return folder
 
-# %% ../nbs/tools/reports.ipynb #8a29c5b0
+# %% ../nbs/tools/reports.ipynb #1545148e
 def spread(
     n:int, # How many there are
     k:int, # How many are wanted
@@ -46,7 +46,7 @@ def spread(
     "Evenly spaced indices."
     return [i*n//k for i in range(k)] if k < n else list(range(n))
 
-# %% ../nbs/tools/reports.ipynb #a0f7c108
+# %% ../nbs/tools/reports.ipynb #6f328faa
 def _check_photos(photos):
     "Refuse what is no number of photos."
     if not isinstance(photos, int) or photos < 2: raise ReportError(f"photos: must be a whole number, 2 or more, got {photos!r}")
@@ -62,7 +62,7 @@ def some_photos(
     if len(table) < 2: raise ReportError(f"dataset {dataset}: a report needs at least 2 photos, its split '{split}' has {len(table)}")
     return table.select(spread(len(table), photos))
 
-# %% ../nbs/tools/reports.ipynb #195aee85
+# %% ../nbs/tools/reports.ipynb #3f8261f8
 def load_network(
     source:str="compact", # `compact`, `eccv16`, the path of a checkpoint, or the folder of a run
 ): # An `ECCV16`
@@ -71,7 +71,7 @@ def load_network(
     model = load_model(str(path/"model.safetensors") if path.is_dir() else source)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../nbs/tools/reports.ipynb #34624174
+# %% ../nbs/tools/reports.ipynb #3744c2ea
 @torch.no_grad()
 def painted(
     network, # A network, or None for gray
@@ -85,7 +85,7 @@ def painted(
     ab = network.predict_ab(l_norm.to(next(network.parameters()).device), temperature, network.size)
     return list(reconstruct(l_norm*100, ab.cpu()))
 
-# %% ../nbs/tools/reports.ipynb #965f1fae
+# %% ../nbs/tools/reports.ipynb #6f18b8b6
 def score_rows(
     pairs, # Pairs (L', ab') of one size
     rows:dict, # Name to arguments of `evaluate`, such as `dict(model=network, temperature=0.38)`
@@ -96,14 +96,14 @@ def score_rows(
     last = list(results.values())[-1]
     return last | dict(rows={name: r["rows"]["model"] for name, r in results.items()} | {name: last["rows"][name] for name in ("gray", "random")})
 
-# %% ../nbs/tools/reports.ipynb #794fa3ed
+# %% ../nbs/tools/reports.ipynb #b607422f
 def row_numbers(
     result:dict, # From `evaluate` or `score_rows`
 ) -> dict: # Name of a row to a dict of numbers
     "The numbers of a table."
     return {name: {k: v for k, v in (row["image_mean"] | row["pooled"]).items() if v is not None} for name, row in result["rows"].items()}
 
-# %% ../nbs/tools/reports.ipynb #788dcd85
+# %% ../nbs/tools/reports.ipynb #5b808c67
 def few_photos(
     dataset:str, # As for `load_photos`
     photos:int, # How many in a split, at most
@@ -117,14 +117,14 @@ def few_photos(
     for split in sizes: some_photos(dataset, split, photos).to_parquet(target/f"{split}.parquet")
     return str(target)
 
-# %% ../nbs/tools/reports.ipynb #24e033f8
+# %% ../nbs/tools/reports.ipynb #66f3048a
 def _key(model, photos, settings):
     "8 hexadecimal digits that stand for weights, photos and settings."
     digest = hashlib.sha256(json.dumps([settings, *(fingerprint(p) for p in photos)]).encode())
     for tensor in load_model(model).state_dict().values(): digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:8]
 
-# %% ../nbs/tools/reports.ipynb #4a44e689
+# %% ../nbs/tools/reports.ipynb #e0c517f6
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -143,7 +143,7 @@ def short_study(
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     return first, refine(model=str(first/"model.safetensors"), epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
 
-# %% ../nbs/tools/reports.ipynb #1f057e45
+# %% ../nbs/tools/reports.ipynb #e129d6bb
 def _ab(path):
     "ab of a picture, `(1,2,H,W)`."
     return rgb_to_lab(to_tensor(load_rgb(path)))[:, 1:]
@@ -165,7 +165,7 @@ def snapshot_scores(
     truth = _ab(files["truth"])
     return {name: _scores(_ab(path), truth) for name, path in files.items()}
 
-# %% ../nbs/tools/reports.ipynb #eb757286
+# %% ../nbs/tools/reports.ipynb #b34dd606
 def save_figure(
     fig, # A matplotlib figure
     folder, # Where it goes
@@ -177,7 +177,7 @@ def save_figure(
         fig.savefig(Path(folder)/f"{name}.png", dpi=100)
         fig.savefig(Path(folder)/f"{name}.svg", metadata=dict(Date=None))
 
-# %% ../nbs/tools/reports.ipynb #c604569c
+# %% ../nbs/tools/reports.ipynb #b50d23fb
 def _rounded(value):
     "Floats to six digits after the point."
     if isinstance(value, dict): return {str(k): _rounded(v) for k, v in value.items()}
@@ -190,34 +190,33 @@ def save_numbers(
 ):
     "Write the numbers of a report."
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with replacing(Path(folder)/f"{name}.json") as temporary: temporary.write_text(json.dumps(_rounded(numbers), indent=1, allow_nan=False) + "\n")
+    with replacing(Path(folder)/f"{name}.json") as temporary: temporary.write_text(json.dumps(_rounded(numbers), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
-# %% ../nbs/tools/reports.ipynb #4e1192d4
+# %% ../nbs/tools/reports.ipynb #0980ca30
 def _papermill():
     "The module that runs notebooks."
     try: import papermill
-    except ImportError: raise ReportError("reports: need papermill, which isn't installed; in a clone of the repository: pip install -e '.[dev]'") from None
+    except ImportError: raise ReportError("papermill, which runs the reports, isn't installed; in a clone of the repository: pip install -e '.[dev]'") from None
     return papermill
 
-def _execute(name, output, shared):
+def _execute(source, output, shared):
     "Run one report into a notebook, with those of the shared parameters that it has."
-    papermill, source = _papermill(), str(_notebooks()/f"{name}.ipynb")
+    papermill, source, output = _papermill(), str(source), str(output)
     parameters = {k: v for k, v in shared.items() if k in papermill.inspect_notebook(source)}
-    try: papermill.execute_notebook(source, str(output), parameters, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=ERROR"])
+    try: papermill.execute_notebook(source, output, parameters, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=CRITICAL"])
     except papermill.PapermillExecutionError as e:
-        raise ReportError(f"report {name}: {e.ename}: {(e.evalue.splitlines() or [''])[0]} (more in {output})") from None
+        raise ReportError(f"report {Path(source).stem}: {e.ename}: {(e.evalue.splitlines() or [''])[0]} (more in {output})") from None
 
 def _execute_all(names, folder, shared):
-    "Run reports into a folder; a line for each as it finishes."
+    "Run reports into a folder; a line for each as it starts."
+    sources = [_notebooks()/f"{name}.ipynb" for name in names]
     try: Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise ReportError(f"folder {folder}: can't be made ({e.strerror}); give another") from None
-    for i, name in enumerate(names):
-        print(f"{i + 1}/{len(names)} {name} … ", end="", flush=True)
-        started = time.perf_counter()
-        _execute(name, Path(folder)/f"{name}.ipynb", shared)
-        print(f"{time.perf_counter() - started:.0f} s", flush=True)
+    for i, source in enumerate(sources):
+        print(f"{i + 1}/{len(names)} {source.stem} …", flush=True)
+        _execute(source, Path(folder)/source.name, shared)
 
-# %% ../nbs/tools/reports.ipynb #865b6475
+# %% ../nbs/tools/reports.ipynb #0d1cb9f0
 def run_reports(
     names=None, # Names from `REPORTS`; default: all
     folder="runs/reports", # Where notebooks, figures and numbers go
@@ -225,7 +224,7 @@ def run_reports(
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
     seed:int=0, # Where all randomness starts
 ):
-    "Run reports; one line each as they finish. Raises `ReportError`."
+    "Run reports; one line each as they start. Raises `ReportError`."
     for name in names or (): _check_name(name)
     chosen = [name for name in REPORTS if not names or name in names]
     _execute_all(chosen, folder, dict(model=model, dataset=dataset, seed=seed, folder=str(folder)))
@@ -234,7 +233,7 @@ def _check_name(name):
     "Refuse what is no report."
     if name not in REPORTS: raise ReportError(f"report {name}: is unknown; choose from {', '.join(REPORTS)}")
 
-# %% ../nbs/tools/reports.ipynb #a401fa47
+# %% ../nbs/tools/reports.ipynb #76b4b5dc
 def _flat(value, name):
     "Nested dicts as one, with names such as `gamut/bins`."
     if not isinstance(value, dict): return {name: value}
@@ -247,7 +246,7 @@ def _moved(name, found, wanted, tolerances):
     if not all(isinstance(v, (int, float)) for v in (found, wanted)): return f"{name}: is {found!r}, was {wanted!r}"
     return f"{name}: is {found:g}, was {wanted:g} (allowed: ±{allowed:g})" if abs(found - wanted) > allowed else None
 
-# %% ../nbs/tools/reports.ipynb #32023db4
+# %% ../nbs/tools/reports.ipynb #5afaa7d5
 def compare_numbers(
     found:dict, # Numbers of a report
     wanted:dict, # What they should be
@@ -261,10 +260,10 @@ def compare_numbers(
     lines += [f"{k}: is new" for k in found if k not in wanted]
     return [line for line in lines if line]
 
-# %% ../nbs/tools/reports.ipynb #7e3487a9
+# %% ../nbs/tools/reports.ipynb #e22d054b
 def _read(path):
     "Numbers in a file."
-    try: return json.loads(path.read_text())
+    try: return json.loads(path.read_text("utf-8"))
     except FileNotFoundError: raise ReportError(f"numbers {path}: no such file; run the reports first") from None
     except (OSError, ValueError) as e: raise ReportError(f"numbers {path}: can't be read ({e}); run the reports again") from None
 
@@ -276,7 +275,7 @@ def check(
     tolerances = _read(committed/"tolerances.json")
     return [line for name in REPORTS for line in compare_numbers(_read(Path(folder)/f"{name}.json"), _read(committed/f"{name}.json"), tolerances, name)]
 
-# %% ../nbs/tools/reports.ipynb #f85b329a
+# %% ../nbs/tools/reports.ipynb #e7cd158b
 def update_reports():
     "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers."
     from nbdev.clean import nbdev_clean
@@ -291,7 +290,7 @@ def update_reports():
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")
 
-# %% ../nbs/tools/reports.ipynb #a1e3c6a6
+# %% ../nbs/tools/reports.ipynb #73d3e1bd
 def _parser():
     "The parser of the command."
     parser = argparse.ArgumentParser("python -m colorization.reports", description="Run the reports, or compare their numbers with the committed ones.")
@@ -306,7 +305,7 @@ def _parser():
     commands.add_parser("update", help="run the committed notebooks anew, and replace their outputs and numbers")
     return parser
 
-# %% ../nbs/tools/reports.ipynb #5c126fac
+# %% ../nbs/tools/reports.ipynb #56d1b597
 def _check_command(folder):
     "Compare and print; gives the exit code."
     lines = check(folder)
@@ -324,5 +323,5 @@ def main(
         print(f"reports: {e}", file=sys.stderr)
         return 2
 
-# %% ../nbs/tools/reports.ipynb #32276d8b
+# %% ../nbs/tools/reports.ipynb #2ff4eca5
 if __name__ == "__main__" and __package__: sys.exit(main())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENDINGS', 'PHOTOS', 'CSS', 'ADDRESSES', 'open_photo', 'compare', 'DemoError', 'serving', 'launch']
 
-# %% ../nbs/tools/demo.ipynb #bb20c589
+# %% ../nbs/tools/demo.ipynb #60200ca8
 import io, os, re, signal, socket, tempfile, threading
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,7 +20,7 @@ from .colorize import ColorizeError, Colorizer, paint, save_like
 from .eccv16 import load_model
 from .lab import ImageError, load_rgb
 
-# %% ../nbs/tools/demo.ipynb #a876c947
+# %% ../nbs/tools/demo.ipynb #0f790fbe
 ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "WEBP": ".webp", "GIF": ".png", "BMP": ".png"}
 
 def open_photo(
@@ -37,7 +37,7 @@ def open_photo(
     if image.width*image.height > max_megapixels*1e6: raise large
     return image
 
-# %% ../nbs/tools/demo.ipynb #046c3d8e
+# %% ../nbs/tools/demo.ipynb #608c8862
 def compare(
     rgb, # The photo, uint8 `(H,W,3)`
     colorizers:dict, # A `Colorizer` for each name
@@ -50,7 +50,7 @@ def compare(
     paint(gray, torch.zeros(1, 2, 1, 1))
     return dict(gray=Image.fromarray(gray)) | {name: colorizer(small) for name, colorizer in colorizers.items()}
 
-# %% ../nbs/tools/demo.ipynb #de1a6c8e
+# %% ../nbs/tools/demo.ipynb #dbf0e829
 class _Studio:
     "Answers the page. `networks` has a network for each name; files are written below `folder`."
     def __init__(self, networks, folder, max_megapixels=50, device=None):
@@ -79,7 +79,7 @@ class _Studio:
         save_like(picture, path)
         return path
 
-# %% ../nbs/tools/demo.ipynb #7a5ffcdd
+# %% ../nbs/tools/demo.ipynb #e6efc6c3
 class DemoError(ValueError):
     "A page that can't be served; the message names the option and says what to do, in one line."
 
@@ -89,7 +89,7 @@ def _gradio(module="gradio"):
     try: return import_module(module)
     except ImportError: raise DemoError("demo: needs Gradio; pip install 'colorization-lab[demo]'") from None
 
-# %% ../nbs/tools/demo.ipynb #60b91710
+# %% ../nbs/tools/demo.ipynb #f4fe2ff6
 def _named(models):
     "The network of each model, by a name that tells them apart."
     names = ["/".join(Path(m).with_suffix("").parts[-2:]) for m in models]
@@ -98,7 +98,7 @@ def _named(models):
         if names.count(name) > 1: raise DemoError(f"models: '{name}' is there twice; give each once, from folders of different names")
     return {name: load_model(model) for name, model in zip(names, models)}
 
-# %% ../nbs/tools/demo.ipynb #21d32481
+# %% ../nbs/tools/demo.ipynb #42d9805f
 PHOTOS = ("camera", "astronaut", "cat", "coffee", "rocket")
 
 def _examples(folder):
@@ -107,7 +107,7 @@ def _examples(folder):
     for path in paths: Image.fromarray(getattr(data, path.stem)()).save(path)
     return paths
 
-# %% ../nbs/tools/demo.ipynb #1adb241f
+# %% ../nbs/tools/demo.ipynb #0819d223
 CSS = """
 #examples .grid-wrap, #gallery .grid-wrap {height: auto; min-height: 0; max-height: none; overflow: visible}
 #examples .grid-container, #gallery .grid-container {grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr))}
@@ -151,7 +151,7 @@ def _page(studio, keep_minutes):
         examples.select(pick, None, photo, **hidden)
     return page
 
-# %% ../nbs/tools/demo.ipynb #9f9ab92a
+# %% ../nbs/tools/demo.ipynb #a4bef291
 ADDRESSES = re.compile(r"/((assets|static)/.+|theme\.css|favicon\.ico|manifest\.json|config|gradio_api/"
                        r"(upload|upload_progress|queue/join|queue/data|cancel|reset|heartbeat/\w+|startup-events|theme\.css|file=(?!\w+:/).+))?")
 
@@ -175,7 +175,7 @@ async def _elsewhere(*args, **options):
     "Takes the place of Gradio's download from other servers."
     raise ImageError("photo: must be uploaded; none is fetched from another server")
 
-# %% ../nbs/tools/demo.ipynb #b2450804
+# %% ../nbs/tools/demo.ipynb #466e7d38
 def _check(host, port, **limits):
     "Refuse options that can't be served, before any work is done."
     for name, value in limits.items():
@@ -208,7 +208,7 @@ def serving(
                               enable_monitoring=False, run_history=False, footer_links=[], max_file_size=max_bytes, allowed_paths=[], theme=theme, css=CSS, app_kwargs=dict(middleware=[middleware]))[1]
         finally: page.close(verbose=False)
 
-# %% ../nbs/tools/demo.ipynb #a3208a9a
+# %% ../nbs/tools/demo.ipynb #3ee2316e
 def launch(
     models=("compact",), # Each anything that `load_model` takes
     host:str="127.0.0.1", # Address to listen at; `0.0.0.0` lets other computers in

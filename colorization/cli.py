@@ -86,7 +86,7 @@ def _colorize(args):
         done = colour_files(jobs, args.overwrite, args.quality, args.batch_size, **options)
         seconds = time.perf_counter() - start
         if args.output == "-" and not done["failed"]: _to_stdout(jobs.values())
-    print(f"{done['coloured']} coloured, {done['there']} already there, {done['failed']} failed; {seconds:.1f} s, {done['coloured']/seconds:.1f} photos/s")
+    print(f"{done['coloured']} coloured, {done['there']} already there, {done['failed']} failed; {seconds:.1f} s, {done['coloured']/seconds:.2f} photos/s")
     if done["failed"]: sys.exit(1)
 
 @command

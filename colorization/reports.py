@@ -7,7 +7,7 @@ __all__ = ['REPORTS', 'ReportError', 'spread', 'some_photos', 'load_network', 'p
            'few_photos', 'short_study', 'snapshot_scores', 'save_figure', 'save_numbers', 'run_reports',
            'compare_numbers', 'check', 'update_reports', 'main']
 
-# %% ../nbs/tools/reports.ipynb #17a30fc4
+# %% ../nbs/tools/reports.ipynb #17c3be63
 import argparse, hashlib, json, shutil, sys
 from contextlib import chdir
 from fnmatch import fnmatch
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import matplotlib as mpl
 import torch
+from datasets.table import embed_table_storage
 
 from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model, replacing
@@ -25,20 +26,20 @@ from .gan_refine import refine
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import AbErrors, METRICS, evaluate, table
 
-# %% ../nbs/tools/reports.ipynb #55efe444
+# %% ../nbs/tools/reports.ipynb #bc4f8b41
 REPORTS = ("baseline", "gamut", "temperature", "epochs", "results")
 
 class ReportError(ValueError):
     "A report that can't be made; the message names it and says what to do, in one line."
 
-# %% ../nbs/tools/reports.ipynb #5017598e
+# %% ../nbs/tools/reports.ipynb #c998589c
 def _notebooks():
     "The folder of the reports."
     folder = files("colorization").parent/"nbs"/"reports"
     if not (folder/f"{REPORTS[0]}.ipynb").is_file(): raise ReportError("the notebooks of the reports don't come with the installed package; clone the repository and run this there")
     return folder
 
-# %% ../nbs/tools/reports.ipynb #1545148e
+# %% ../nbs/tools/reports.ipynb #fc83a6d9
 def spread(
     n:int, # How many there are
     k:int, # How many are wanted
@@ -46,7 +47,7 @@ def spread(
     "Evenly spaced indices."
     return [i*n//k for i in range(k)] if k < n else list(range(n))
 
-# %% ../nbs/tools/reports.ipynb #6f328faa
+# %% ../nbs/tools/reports.ipynb #24664dce
 def _check_photos(photos):
     "Refuse what is no number of photos."
     if not isinstance(photos, int) or photos < 2: raise ReportError(f"photos: must be a whole number, 2 or more, got {photos!r}")
@@ -62,7 +63,7 @@ def some_photos(
     if len(table) < 2: raise ReportError(f"dataset {dataset}: a report needs at least 2 photos, its split '{split}' has {len(table)}")
     return table.select(spread(len(table), photos))
 
-# %% ../nbs/tools/reports.ipynb #3f8261f8
+# %% ../nbs/tools/reports.ipynb #5035732d
 def load_network(
     source:str="compact", # `compact`, `eccv16`, the path of a checkpoint, or the folder of a run
 ): # An `ECCV16`
@@ -71,7 +72,7 @@ def load_network(
     model = load_model(str(path/"model.safetensors") if path.is_dir() else source)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
-# %% ../nbs/tools/reports.ipynb #3744c2ea
+# %% ../nbs/tools/reports.ipynb #a723de91
 @torch.no_grad()
 def painted(
     network, # A network, or None for gray
@@ -85,7 +86,7 @@ def painted(
     ab = network.predict_ab(l_norm.to(next(network.parameters()).device), temperature, network.size)
     return list(reconstruct(l_norm*100, ab.cpu()))
 
-# %% ../nbs/tools/reports.ipynb #6f18b8b6
+# %% ../nbs/tools/reports.ipynb #99e86c8d
 def score_rows(
     pairs, # Pairs (L', ab') of one size
     rows:dict, # Name to arguments of `evaluate`, such as `dict(model=network, temperature=0.38)`
@@ -96,14 +97,14 @@ def score_rows(
     last = list(results.values())[-1]
     return last | dict(rows={name: r["rows"]["model"] for name, r in results.items()} | {name: last["rows"][name] for name in ("gray", "random")})
 
-# %% ../nbs/tools/reports.ipynb #b607422f
+# %% ../nbs/tools/reports.ipynb #010491a9
 def row_numbers(
     result:dict, # From `evaluate` or `score_rows`
 ) -> dict: # Name of a row to a dict of numbers
     "The numbers of a table."
     return {name: {k: v for k, v in (row["image_mean"] | row["pooled"]).items() if v is not None} for name, row in result["rows"].items()}
 
-# %% ../nbs/tools/reports.ipynb #5b808c67
+# %% ../nbs/tools/reports.ipynb #88691aea
 def few_photos(
     dataset:str, # As for `load_photos`
     photos:int, # How many in a split, at most
@@ -114,17 +115,19 @@ def few_photos(
     if max(sizes.values()) <= photos: return dataset
     target = Path(folder)/"photos"
     target.mkdir(parents=True, exist_ok=True)
-    for split in sizes: some_photos(dataset, split, photos).to_parquet(target/f"{split}.parquet")
+    for split in sizes:
+        chosen = some_photos(dataset, split, photos).with_format("arrow").map(embed_table_storage)  # the bytes of files, not their paths
+        chosen.with_format(None).to_parquet(target/f"{split}.parquet")
     return str(target)
 
-# %% ../nbs/tools/reports.ipynb #66f3048a
+# %% ../nbs/tools/reports.ipynb #d1278e48
 def _key(model, photos, settings):
     "8 hexadecimal digits that stand for weights, photos and settings."
     digest = hashlib.sha256(json.dumps([settings, *(fingerprint(p) for p in photos)]).encode())
     for tensor in load_model(model).state_dict().values(): digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:8]
 
-# %% ../nbs/tools/reports.ipynb #e0c517f6
+# %% ../nbs/tools/reports.ipynb #b52c316f
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -143,7 +146,7 @@ def short_study(
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     return first, refine(model=str(first/"model.safetensors"), epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
 
-# %% ../nbs/tools/reports.ipynb #e129d6bb
+# %% ../nbs/tools/reports.ipynb #95818cc5
 def _ab(path):
     "ab of a picture, `(1,2,H,W)`."
     return rgb_to_lab(to_tensor(load_rgb(path)))[:, 1:]
@@ -165,7 +168,7 @@ def snapshot_scores(
     truth = _ab(files["truth"])
     return {name: _scores(_ab(path), truth) for name, path in files.items()}
 
-# %% ../nbs/tools/reports.ipynb #b34dd606
+# %% ../nbs/tools/reports.ipynb #91848076
 def save_figure(
     fig, # A matplotlib figure
     folder, # Where it goes
@@ -177,7 +180,7 @@ def save_figure(
         fig.savefig(Path(folder)/f"{name}.png", dpi=100)
         fig.savefig(Path(folder)/f"{name}.svg", metadata=dict(Date=None))
 
-# %% ../nbs/tools/reports.ipynb #b50d23fb
+# %% ../nbs/tools/reports.ipynb #de55eecd
 def _rounded(value):
     "Floats to six digits after the point."
     if isinstance(value, dict): return {str(k): _rounded(v) for k, v in value.items()}
@@ -192,7 +195,7 @@ def save_numbers(
     Path(folder).mkdir(parents=True, exist_ok=True)
     with replacing(Path(folder)/f"{name}.json") as temporary: temporary.write_text(json.dumps(_rounded(numbers), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
-# %% ../nbs/tools/reports.ipynb #0980ca30
+# %% ../nbs/tools/reports.ipynb #cd4523a8
 def _papermill():
     "The module that runs notebooks."
     try: import papermill
@@ -216,7 +219,7 @@ def _execute_all(names, folder, shared):
         print(f"{i + 1}/{len(names)} {source.stem} …", flush=True)
         _execute(source, Path(folder)/source.name, shared)
 
-# %% ../nbs/tools/reports.ipynb #0d1cb9f0
+# %% ../nbs/tools/reports.ipynb #fcdf9348
 def run_reports(
     names=None, # Names from `REPORTS`; default: all
     folder="runs/reports", # Where notebooks, figures and numbers go
@@ -233,7 +236,7 @@ def _check_name(name):
     "Refuse what is no report."
     if name not in REPORTS: raise ReportError(f"report {name}: is unknown; choose from {', '.join(REPORTS)}")
 
-# %% ../nbs/tools/reports.ipynb #76b4b5dc
+# %% ../nbs/tools/reports.ipynb #0a9bb4bc
 def _flat(value, name):
     "Nested dicts as one, with names such as `gamut/bins`."
     if not isinstance(value, dict): return {name: value}
@@ -246,7 +249,7 @@ def _moved(name, found, wanted, tolerances):
     if not all(isinstance(v, (int, float)) for v in (found, wanted)): return f"{name}: is {found!r}, was {wanted!r}"
     return f"{name}: is {found:g}, was {wanted:g} (allowed: ±{allowed:g})" if abs(found - wanted) > allowed else None
 
-# %% ../nbs/tools/reports.ipynb #5afaa7d5
+# %% ../nbs/tools/reports.ipynb #d616ce6c
 def compare_numbers(
     found:dict, # Numbers of a report
     wanted:dict, # What they should be
@@ -260,7 +263,7 @@ def compare_numbers(
     lines += [f"{k}: is new" for k in found if k not in wanted]
     return [line for line in lines if line]
 
-# %% ../nbs/tools/reports.ipynb #e22d054b
+# %% ../nbs/tools/reports.ipynb #f08af8d5
 def _read(path):
     "Numbers in a file."
     try: return json.loads(path.read_text("utf-8"))
@@ -275,7 +278,7 @@ def check(
     tolerances = _read(committed/"tolerances.json")
     return [line for name in REPORTS for line in compare_numbers(_read(Path(folder)/f"{name}.json"), _read(committed/f"{name}.json"), tolerances, name)]
 
-# %% ../nbs/tools/reports.ipynb #e7cd158b
+# %% ../nbs/tools/reports.ipynb #93ee6c87
 def update_reports():
     "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers."
     from nbdev.clean import nbdev_clean
@@ -290,7 +293,7 @@ def update_reports():
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")
 
-# %% ../nbs/tools/reports.ipynb #73d3e1bd
+# %% ../nbs/tools/reports.ipynb #4052bcb4
 def _parser():
     "The parser of the command."
     parser = argparse.ArgumentParser("python -m colorization.reports", description="Run the reports, or compare their numbers with the committed ones.")
@@ -305,7 +308,7 @@ def _parser():
     commands.add_parser("update", help="run the committed notebooks anew, and replace their outputs and numbers")
     return parser
 
-# %% ../nbs/tools/reports.ipynb #56d1b597
+# %% ../nbs/tools/reports.ipynb #c6eeace1
 def _check_command(folder):
     "Compare and print; gives the exit code."
     lines = check(folder)
@@ -323,5 +326,5 @@ def main(
         print(f"reports: {e}", file=sys.stderr)
         return 2
 
-# %% ../nbs/tools/reports.ipynb #2ff4eca5
+# %% ../nbs/tools/reports.ipynb #509675df
 if __name__ == "__main__" and __package__: sys.exit(main())

@@ -60,7 +60,7 @@ def localize(page, site, host, pages):
 
 def main(katex, out):
     config, out = get_config(), Path(out)
-    processed = proc_nbs(force=True)
+    processed = proc_nbs(force=True, skip_file_re=r"^([_.]|out)", skip_folder_re=r"^([_.]|runs$)")
     for notebook in processed.rglob("*.ipynb"): prepare(notebook)
     site = build(processed, quiet=True)
     if site.warnings: sys.exit("\n".join(f"warning: {w}" for w in site.warnings))

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .eccv16 import load_model, package_version, replacing
+from . import __version__
+from .eccv16 import load_model, replacing
 
 # %% ../nbs/tools/export.ipynb #f90ee17d
 class LightnessToColours(nn.Module):
@@ -81,7 +82,7 @@ def export_onnx(
     _runtime()
     model = copy.deepcopy(model).cpu() if isinstance(model, nn.Module) else load_model(model)
     network = LightnessToColours(model, model.temperature if temperature is None else float(temperature)).eval()
-    facts = dict(size=model.size, temperature=network.temperature, version=package_version())
+    facts = dict(size=model.size, temperature=network.temperature, version=__version__)
     try:
         with replacing(path) as temporary:
             _write(network, temporary, facts)

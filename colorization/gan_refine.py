@@ -41,6 +41,7 @@ def load_vgg19(
 def check_refine(params:dict) -> dict: # The same parameters
     "Refuse parameters of a refinement that can't work; raises `RunError` or `ModelError`."
     for name in ("adversarial_weight", "l1_weight", "perceptual_weight"): check_number(name, params[name], float, 0)
+    check_number("discriminator_lr", params["discriminator_lr"], float, 0, strict=True)
     check_number("smoothing", params["smoothing"], float, 0.5, strict=True)
     if params["smoothing"] > 1: raise RunError(f"smoothing: must be at most 1, got {params['smoothing']!r}")
     check_training(params)
@@ -175,7 +176,8 @@ def refine(
     valid_split:str="validation", # The split to validate on; its first photo is the reference photo
     epochs:int=5, # Passes over the training split
     batch_size:int=16, # Photos in a batch
-    lr:float=5e-5, # Learning rate of Adam, of both players
+    lr:float=5e-5, # Learning rate of Adam, of the generator
+    discriminator_lr:float=5e-5, # And of the discriminator
     size:int=128, # Height and width of the photos, in pixels
     seed:int=0, # Where all randomness starts
     adversarial_weight:float=1.0, # Weight of being taken for true
@@ -195,7 +197,7 @@ def refine(
     check_batch(photos[split], params)
     accelerator, network, train, valid = prepare(params, photos)
     rival = PatchDiscriminator()
-    optimizers = [torch.optim.Adam(player.parameters(), lr, betas=(0.5, 0.999)) for player in (network, rival)]
+    optimizers = [torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.999)) for player, rate in ((network, lr), (rival, discriminator_lr))]
     generator, discriminator, *optimizers = accelerator.prepare(network, rival, *optimizers)
     weights = dict(adversarial_loss=adversarial_weight, l1_loss=l1_weight, perceptual_loss=perceptual_weight)
     vgg = load_vgg19().to(accelerator.device) if perceptual_weight else None
@@ -214,7 +216,7 @@ def refine(
         accelerator, dict(generator=network, discriminator=rival), dict(zip(("generator", "discriminator"), optimizers)), step,
         validate=lambda: validation_means(accelerator, measure, valid),
         picture=lambda: colorize_reference(network, run.reference, size),
-        save=lambda path, epoch: save_model(network, path, data=dataset, refined_epochs=epoch, seed=seed, lr=lr,
+        save=lambda path, epoch: save_model(network, path, data=dataset, refined_epochs=epoch, seed=seed, lr=lr, discriminator_lr=discriminator_lr,
             adversarial_weight=adversarial_weight, l1_weight=l1_weight, perceptual_weight=perceptual_weight),
         watch=lambda row: collapse_signs(row, smoothing)),
         train, epochs)

@@ -1,11 +1,33 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parent.parent
+FLAGS = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync disable-dev-shm-usage window-size=1200,1400".split()
+
+
+def need(condition, what):
+    "Skip a test that lacks something; with CI in the environment, fail."
+    if not condition: (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    "Headless Chromium that keeps what its console says and what it asks for."
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    need(chromium and driver, "no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in [*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('browser')}"]: options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", dict(browser="ALL", performance="ALL"))
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,8 +23,6 @@ from colorization.eccv16 import ECCV16, save_model
 
 pytest.importorskip("gradio", reason="Gradio is not installed")
 httpx = pytest.importorskip("httpx")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync window-size=1200,1400".split()
 
 
 def wait(condition, seconds=60):
@@ -68,19 +65,6 @@ def url(tmp_path_factory):
     with server(folder, models=("compact", "run/model.safetensors")) as (url, _): yield url
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    if not (CHROMIUM and DRIVER): pytest.skip("Chromium and its driver are not installed")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]: options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", dict(browser="ALL", performance="ALL"))
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
 class Page:
     "The page in the browser."
     def __init__(self, driver): self.driver = driver
@@ -95,12 +79,12 @@ class Page:
 
 
 @pytest.fixture
-def page(driver, url):
+def page(browser, url):
     "A fresh page; after the test: no error in the console, no request but to the demo."
-    driver.get(url)
-    yield Page(driver)
-    assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    browser.get(url)
+    yield Page(browser)
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"] + [e["params"]["url"] for e in events if e["method"] == "Network.webSocketCreated"]
     asked = [a for a in asked if urlsplit(a).scheme not in ("data", "blob", "chrome")]
     assert asked

@@ -2,8 +2,6 @@
 
 Where something is missing they are skipped; with CI in the environment they fail."""
 import json
-import os
-import shutil
 import threading
 from functools import partial
 from html.parser import HTMLParser
@@ -11,18 +9,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
-from conftest import ROOT
-from selenium import webdriver
+from conftest import ROOT, need
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 SITE = ROOT/"_docs"
 STUDY = ["index", "00_lab_preprocessing", "01_dataset", "02_quantization", "03_eccv16", "04_finetune", "05_gan_refine"]
 PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html"))
-
-
-def need(condition, what):
-    if not condition: (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
 
 class Page(HTMLParser):
@@ -93,20 +86,6 @@ def address(pages):
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    need(chromium and driver, "no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                     "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('browser')}"): options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", dict(browser="ALL", performance="ALL"))
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
 
 
 def show(browser, address, width=1280, dark=False):

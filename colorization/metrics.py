@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'METRICS', 'NETWORK_METRICS', 'MetricError', 'AbErrors', 'psnr', 'ssim',
-           'colourfulness', 'pretrained', 'imagenet_labels', 'evaluate', 'table', 'show_curves']
+           'colourfulness', 'pretrained', 'imagenet_labels', 'evaluate', 'table', 'show_curves', 'score_rows']
 
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
 from contextlib import contextmanager
@@ -336,3 +336,14 @@ def show_curves(
     axes[0].set_ylabel("share of pixels")
     if save: fig.savefig(save, dpi=100)
     return fig
+
+# %% ../nbs/tools/metrics.ipynb #99e86c8d
+def score_rows(
+    pairs, # Pairs (L', ab') of one size
+    rows:dict, # Name to arguments of `evaluate`, such as `dict(model=network, temperature=0.38)`
+    metrics=METRICS, # Names of metrics
+) -> dict: # As from `evaluate`, with the rows named, then `gray` and `random`
+    "Score several networks on the same photos."
+    results = {name: evaluate(pairs=pairs, metrics=metrics, progress=False, **arguments) for name, arguments in rows.items()}
+    last = list(results.values())[-1]
+    return last | dict(rows={name: r["rows"]["model"] for name, r in results.items()} | {name: last["rows"][name] for name in ("gray", "random")})

@@ -153,7 +153,7 @@ class ColorizationDataset(torch.utils.data.Dataset):
         rgb = load_rgb(*_source(self.photos[i], i))
         if not self.augment: return resize_rgb(rgb, self.size)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, self.epoch, i)))
+            torch.default_generator.manual_seed(hash((self.seed, self.epoch, i)))
             return self.augment(torch.from_numpy(rgb).permute(2, 0, 1)).permute(1, 2, 0).numpy()
 
     def __getitem__(self, i:int):

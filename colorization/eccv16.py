@@ -214,6 +214,7 @@ MODELS = {
 def load_model(
     name_or_path:str="compact", # `compact` (in the package), `eccv16` (the official weights, fetched once), or the path of a checkpoint
 ) -> ECCV16: # On the CPU
-    "A network by name, or from a checkpoint written by `save_model`. Raises `ModelError`."
-    if str(name_or_path) in MODELS: return MODELS[str(name_or_path)]()
-    return _load_checkpoint(name_or_path)
+    "A network by name, or from a checkpoint written by `save_model`, in eval mode. Raises `ModelError`."
+    name = str(name_or_path)
+    model = MODELS[name]() if name in MODELS else _load_checkpoint(name_or_path)
+    return model.eval()

@@ -67,6 +67,7 @@ def rebalanced_cross_entropy(
     weights:torch.Tensor, # Weight of each bin, `(313,)`, with expected weight 1
 ) -> torch.Tensor: # A scalar
     "Mean over the pixels of the weighted cross-entropy (Zhang et al. 2016, Eq. 2, with hard labels)."
+    logits, labels = logits.movedim(1, -1).flatten(0, 2), labels.flatten()
     return (F.cross_entropy(logits, labels, reduction="none")*weights[labels]).mean()
 
 # %% ../nbs/04_finetune.ipynb #f978f9b2

@@ -70,7 +70,7 @@ def load_network(
     "A network in evaluation mode, on the GPU if there is one. Raises `ModelError`."
     path = Path(source)
     model = load_model(str(path/"model.safetensors") if path.is_dir() else source)
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 # %% ../nbs/tools/reports.ipynb #a723de91
 @torch.no_grad()

@@ -51,7 +51,7 @@ def test_load_model_fetches_once(weights, server, monkeypatch):
     monkeypatch.setattr(eccv16, "OFFICIAL_SHA256", sha256)
     x = torch.rand(1, 1, 64, 64)
     for _ in range(2):
-        loaded = load_model("eccv16").eval()
+        loaded = load_model("eccv16")
         with torch.no_grad(): assert torch.equal(loaded.predict_ab(x), network.predict_ab(x))
     assert loaded.temperature == 1.0
     assert Handler.requests == [f"/{NAME}"]

@@ -39,11 +39,12 @@ def entries_first(cells):
 
 
 def prepare(notebook):
-    "What nbdev leaves to Quarto. smalldocs names a page after its notebook and would warn of another name."
+    "What nbdev leaves to Quarto, and exported source folded. smalldocs names a page after its notebook and would warn of another name."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
     nb["cells"] = list(entries_first(nb["cells"]))
     for cell in nb["cells"]:
         if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", source(cell))
+        if cell["cell_type"] == "code": cell["source"] = source(cell).replace("#| code-fold: show", "#| code-fold: true")
         if not re.search(r"(?m)^show_doc\(", source(cell)): continue
         for output in cell["outputs"]: output["data"]["text/markdown"] = parameter_table("".join(output["data"]["text/markdown"]))
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")

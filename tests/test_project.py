@@ -20,12 +20,9 @@ def papermill(folder, *arguments):
 
 @pytest.fixture
 def clone(tmp_path):
-    "A copy of the working tree's tracked and new files."
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for file in files:
-        if (ROOT/file).is_file():
-            (tmp_path/file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT/file, tmp_path/file, follow_symlinks=False)
+    "A copy of the sources, without what the project's commands made."
+    made = [line.rstrip("/").split("/")[-1] for line in (ROOT/".gitignore").read_text().splitlines()]
+    shutil.copytree(ROOT, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", *made))
     return tmp_path
 
 

@@ -148,10 +148,10 @@ def test_search_finds_and_opens(browser, address):
     assert "annealed mean" in browser.find_element(By.ID, anchor).text
 
 
-# What is cut off, or scrolls inside itself: anything but code and equations. A printed table may not be broken either.
+# What is cut off, or scrolls inside itself: anything but code and equations. A printed table may not be broken either, unless it is a program's help.
 CUT = r"""
     const wide = e => e.scrollWidth > e.clientWidth + 1;
-    const isTable = e => e.textContent.split('\n').filter(line => /\S {2,}\S/.test(line)).length > 1;
+    const isTable = e => !e.textContent.startsWith('usage:') && e.textContent.split('\n').filter(line => /\S {2,}\S/.test(line)).length > 1;
     const name = e => `${e.tagName} ${e.className}: ${e.textContent.trim().slice(0, 60)}`;
     const elements = [...document.querySelectorAll('main *')].filter(e => !e.closest('div.sourceCode, .katex, .math'));
     const printed = elements.filter(e => e.matches('.cell-output pre') && isTable(e));

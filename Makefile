@@ -16,7 +16,7 @@ SKIP := ^([_.]|out)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | sort)
 
 # Stop in one line where programs are missing.
-missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>&1),,$(program))))
+missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>/dev/null),,$(program))))
 need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missing,$(1)); on Debian: apt-get install npm chromium chromium-driver))
 
 .PHONY: study test test-site browser export picture reports docs cost

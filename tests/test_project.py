@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from nbdev.config import get_config
 from PIL import Image
 from skimage import data
 
@@ -70,6 +71,12 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     for module in ("lab", "dataset", "quantization", "eccv16", "finetune", "gan_refine", "metrics", "colorize", "files", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
     for file in ("compact.safetensors", "compact.json"): assert f"colorization/{file}" in names
     assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
+
+
+def test_citation_and_changelog_name_the_version():
+    version = get_config().version
+    assert f"\nversion: {version}\n" in (ROOT/"CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {version} – " in (ROOT/"CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_python_in_the_readme(tmp_path, python):

@@ -65,7 +65,7 @@ test-site: browser docs
 	$(BIN)/python -m pytest -q -rs -m browser tests
 
 reports: $(VENV)/installed
-	$(BIN)/python -m colorization.reports run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
+	$(BIN)/colorization report run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
 	@echo "figures, numbers and notebooks: $(REPORTS)"
 
 docs: $(VENV)/installed $(KATEX)

@@ -200,7 +200,7 @@ def _demo(args):
 @command
 def add_demo(commands):
     "Declare `demo`."
-    parser = commands.add_parser("demo", help="colour photos in the browser", description="Serve a web page that colours photos. Needs the extra demo: pip install 'colorization-lab[demo]'.")
+    parser = commands.add_parser("demo", help="colour photos in the browser", description="Serve a web page that colours photos. Needs the extra demo; in a clone of this project: pip install '.[demo]'.")
     parser.add_argument("--models", nargs="+", default=["compact"], metavar="MODEL", help="the models to choose from: compact, eccv16 (the official weights), or paths of checkpoints (default: compact)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, which only this machine can reach)")
     parser.add_argument("--port", type=at_least(0, high=65535), default=7860, help="port to listen on (default: %(default)s)")
@@ -218,7 +218,7 @@ def _export(args):
 @command
 def add_export(commands):
     "Declare `export`."
-    parser = commands.add_parser("export", help="write a model as ONNX", description="Write a model as one ONNX file, L in and ab out, and check it against PyTorch. Needs the extra onnx: pip install 'colorization-lab[onnx]'.")
+    parser = commands.add_parser("export", help="write a model as ONNX", description="Write a model as one ONNX file, L in and ab out, and check it against PyTorch. Needs the extra onnx; in a clone of this project: pip install '.[onnx]'.")
     parser.add_argument("path", type=writable, metavar="FILE.onnx", help="the file to write; one that exists is replaced")
     parser.add_argument("--model", default="compact", help="compact, eccv16 (the official weights), or the path of a checkpoint (default: %(default)s)")
     parser.add_argument("--temperature", type=at_least(0, float), metavar="T", help="T of the annealed mean, which becomes part of the file (default: the model's own)")

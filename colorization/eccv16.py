@@ -76,6 +76,8 @@ class ECCV16(nn.Module):
         nn.init.normal_(self.model8[-1].weight, std=0.01)
         self.model_out.weight = nn.Parameter(ab_bins().T[:, :, None, None]/110, requires_grad=False)
 
+    def __repr__(self): return f"ECCV16(width={self.width:g}, temperature={self.temperature:g}, size={self.size})"
+
     def forward(self,
         l_norm:torch.Tensor, # L' `(B,1,H,W)` in [0, 1]
     ) -> torch.Tensor: # Logits over the 313 bins, `(B,313,H/4,W/4)`

@@ -42,7 +42,7 @@ def _runtime():
     try:
         import onnx, onnxruntime, onnxscript
         return onnxruntime
-    except ImportError as e: raise ExportError(f"export: the package {e.name} is missing; pip install 'colorization-lab[onnx]'") from None
+    except ImportError as e: raise ExportError(f"export: the package {e.name} is missing; in a clone of this project: pip install '.[onnx]'") from None
 
 def _write(network, path, facts):
     "Write a network, and what the file shall say about itself."

@@ -1,8 +1,3 @@
 __version__ = "0.1.0"
 
-
-def __getattr__(name):
-    "`Colorizer`, imported when it is asked for: PyTorch takes seconds."
-    if name != "Colorizer": raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .colorize import Colorizer
-    return Colorizer
+from .ground import ColorizationError, check_choice, check_number, on_demand as __getattr__

@@ -17,6 +17,7 @@ from datasets.exceptions import DatasetNotFoundError
 from skimage import data
 from torchvision.transforms import v2
 
+from . import ColorizationError
 from .lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8
@@ -58,7 +59,7 @@ def _samples(split):
     return Dataset.from_dict(dict(image=[r[0] for r in rows], label=[r[1] for r in rows]), features=features)
 
 # %% ../nbs/01_dataset.ipynb #eb685ac3
-class DatasetError(ValueError):
+class DatasetError(ColorizationError):
     "Photos that can't be used; the message names the dataset and says what to do, in one line."
 
 # %% ../nbs/01_dataset.ipynb #a58382d3
@@ -143,6 +144,10 @@ class ColorizationDataset(torch.utils.data.Dataset):
         self.augment = default_augment(size) if augment is True else augment
 
     def __len__(self): return len(self.photos)
+
+    def plain(self):
+        "The same pairs as they are, without augmentation."
+        return ColorizationDataset(self.photos, self.size)
 
     def set_epoch(self, epoch:int):
         "Vary the photos in another way in each epoch."

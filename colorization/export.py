@@ -78,7 +78,7 @@ def export_onnx(
     temperature:float=None, # T of the annealed mean: 1 is the mean, 0 the mode; default: the model's own
 ) -> dict: # `path`, `size` (best height and width of L), `temperature`, `megabytes`, and the largest `difference` in ab from PyTorch
     "Write a model as one ONNX file, after checking it against PyTorch. Raises `ExportError`."
-    if temperature is not None: check_number("temperature", temperature, error=ExportError)
+    if temperature is not None: check_number("temperature", temperature, high=1, error=ExportError)
     _runtime()
     model = copy.deepcopy(model).cpu() if isinstance(model, nn.Module) else load_model(model)
     network = LightnessToColours(model, model.temperature if temperature is None else float(temperature)).eval()

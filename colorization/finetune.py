@@ -9,13 +9,14 @@ __all__ = ['check_params', 'rebalanced_cross_entropy', 'loss_weights', 'classifi
 import torch
 import torch.nn.functional as F
 
+from .inputs import CHOICES
 from .quantization import ab_bins, bin_frequencies, encode, quarter, rebalancing_weights
-from .training import Run, Task, check_training, fit, open_run, prepare, update, validation_loss
+from .training import Run, Task, check_injected, check_training, fit, open_run, prepare, update, validation_loss
 
 # %% ../nbs/04_finetune.ipynb #1e4949f6
 def check_params(params:dict) -> dict: # The same parameters
     "Refuse parameters of a fine-tuning that can't work; raises `RunError` or `ModelError`."
-    return check_training(params, rebalance=("inverse", "smoothed", "none"))
+    return check_training(params, **CHOICES)
 
 # %% ../nbs/04_finetune.ipynb #8086f4f6
 def rebalanced_cross_entropy(

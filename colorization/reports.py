@@ -106,6 +106,7 @@ def score(
 ) -> dict: # From `evaluate`
     "Score a model on the photos of a split, beside the rows gray and random, and print a table."
     network, photos = load_network(model), load_photos(dataset, split)
+    if len(photos) < 2: raise ReportError(f"dataset {dataset}: its split '{split}' has 1 photo, and at least 2 are needed" + ("" if split == "train" else "; take those to train on: --split train"))
     if limit: photos = photos.select(range(min(limit, len(photos))))
     result = evaluate(network, ColorizationDataset(photos, size), metrics or METRICS, temperature, run_size, batch_size=batch_size)
     result["protocol"] |= dict(model=model, dataset=dataset, split=split, fingerprint=fingerprint(photos))

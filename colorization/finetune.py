@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RunError', 'check_number', 'check_choice', 'check_training', 'check_params', 'rebalanced_cross_entropy',
-           'loss_weights', 'describe_data', 'Run', 'Task', 'Mean', 'fit', 'update', 'classification_step',
-           'validation_means', 'validation_loss', 'colorize_reference', 'loaders', 'open_run', 'prepare', 'finetune',
-           'read_losses', 'plot_losses', 'comparison_grid', 'run_state']
+           'squared_error', 'loss_weights', 'describe_data', 'Run', 'Task', 'Mean', 'fit', 'update', 'objective_loss',
+           'loss_step', 'validation_means', 'validation_loss', 'colorize_reference', 'loaders', 'open_run', 'prepare',
+           'finetune', 'read_losses', 'plot_losses', 'comparison_grid', 'run_state']
 
 # %% ../nbs/04_finetune.ipynb #eec776b4
 import csv, json, platform, time
@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 
 from . import __version__
 from .dataset import ColorizationDataset, fingerprint, load_photos
-from .eccv16 import MODELS, load_model, read_card, replacing, save_model
+from .eccv16 import MODELS, OBJECTIVES, load_model, read_card, replacing, save_model, with_objective
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, show_images, to_tensor
 from .quantization import ab_bins, bin_frequencies, encode, quarter, rebalancing_weights
 
@@ -58,6 +58,7 @@ def check_training(params:dict) -> dict: # The same parameters
 def check_params(params:dict) -> dict: # The same parameters
     "Refuse parameters of a fine-tuning that can't work; raises `RunError` or `ModelError`."
     check_choice("rebalance", params["rebalance"], ("inverse", "smoothed", "none"))
+    check_choice("objective", params["objective"], tuple(OBJECTIVES))
     return check_training(params)
 
 # %% ../nbs/04_finetune.ipynb #8086f4f6
@@ -69,6 +70,14 @@ def rebalanced_cross_entropy(
     "Mean over the pixels of the weighted cross-entropy (Zhang et al. 2016, Eq. 2, with hard labels)."
     logits, labels = logits.movedim(1, -1).flatten(0, 2), labels.flatten()
     return (F.cross_entropy(logits, labels, reduction="none")*weights[labels]).mean()
+
+# %% ../nbs/04_finetune.ipynb #l2loss00
+def squared_error(
+    predicted:torch.Tensor, # ab' `(B,2,H/4,W/4)`
+    truth:torch.Tensor, # ab' `(B,2,H/4,W/4)`
+) -> torch.Tensor: # A scalar
+    "Half the squared distance of the colours, mean over the pixels (Zhang et al. 2016, Eq. 1)."
+    return (predicted - truth).square().sum(1).mean()/2
 
 # %% ../nbs/04_finetune.ipynb #f978f9b2
 def loss_weights(
@@ -252,11 +261,20 @@ def update(accelerator, optimizer, loss):
     optimizer.step()
     return loss
 
-def classification_step(accelerator, model, optimizer, weights):
-    "A step on the rebalanced cross-entropy, and the loss alone."
-    def loss(l_norm, ab_norm): return rebalanced_cross_entropy(model(l_norm), encode(quarter(ab_norm*110)), weights)
+def objective_loss(
+    model, # The network, prepared for training
+    objective:str, # `classification` or `regression`
+    weights:torch.Tensor, # Weight of each bin, `(313,)`; a regression doesn't use them
+): # (L', ab') to a scalar
+    "The loss of an objective."
+    def regression(l_norm, ab_norm): return squared_error(model(l_norm), quarter(ab_norm))
+    def classification(l_norm, ab_norm): return rebalanced_cross_entropy(model(l_norm), encode(quarter(ab_norm*110)), weights)
+    return dict(regression=regression, classification=classification)[objective]
+
+def loss_step(accelerator, optimizer, loss):
+    "A step down a loss."
     def step(l_norm, ab_norm, progress): return dict(train_loss=update(accelerator, optimizer, loss(l_norm, ab_norm)))
-    return step, loss
+    return step
 
 # %% ../nbs/04_finetune.ipynb #0c41ba69
 @torch.no_grad()
@@ -301,7 +319,7 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
     "Seed all randomness, load the network, make the batches."
     set_seed(params["seed"])
     accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"]))
-    network = load_model(params["model"]).to(memory_format=torch.channels_last)
+    network = with_objective(load_model(params["model"]), params.get("objective", "classification")).to(memory_format=torch.channels_last)
     network.size = params["size"]
     train = ColorizationDataset(photos[params["split"]], network.size, augment=True, seed=params["seed"])
     valid = ColorizationDataset(photos[params["valid_split"]], network.size)
@@ -319,6 +337,7 @@ def finetune(
     size:int=256, # Height and width of the photos, in pixels
     seed:int=0, # Where all randomness starts
     rebalance:str="inverse", # Weights of the bins: `inverse`, `smoothed` or `none`
+    objective:str="classification", # `classification` over the bins, or `regression` of ab'
     run_dir:str="runs/finetune", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
@@ -332,7 +351,8 @@ def finetune(
     accelerator, network, train, valid = prepare(params, photos)
     weights = loss_weights(ColorizationDataset(photos[split], size), rebalance).to(accelerator.device)
     prepared, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))
-    step, loss = classification_step(accelerator, prepared, optimizer, weights)
+    loss = objective_loss(prepared, objective, weights)
+    step = loss_step(accelerator, optimizer, loss)
     fit(run, Task(
         accelerator, dict(model=network), dict(model=optimizer), step,
         validate=lambda: validation_loss(accelerator, loss, valid),

@@ -45,7 +45,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -q tests
 
 reports: $(VENV)/installed
-	$(BIN)/python -m colorization.reports run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
+	$(BIN)/colorization report run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
 	@echo "figures, numbers and notebooks: $(REPORTS)"
 
 docs: $(VENV)/installed $(KATEX)

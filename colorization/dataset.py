@@ -20,21 +20,24 @@ from matplotlib.cbook import get_sample_data
 from skimage import data
 from torchvision.transforms import v2
 
+from . import ColorizationError
 from .lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8
-SCENES = ["coffee", "rocket", "motorcycle", "astronaut", "cat"]
-SAMPLES = dict(train=SCENES, validation=SCENES, test=["portrait"])
+SCENES = dict(coffee="right", rocket="right", motorcycle="right", astronaut="left", cat="left")  # where the strip for validation lies
+SAMPLES = dict(train=[*SCENES], validation=[*SCENES], test=["portrait"])
 
 def _sample_photo(name):
     "One of the colour photos inside scikit-image and matplotlib, uint8 `(H,W,3)`."
     if name == "portrait": return load_rgb(get_sample_data("grace_hopper.jpg", asfileobj=False))
     return data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
 
-def _part(rgb, split):
-    "The part of a photo that belongs to a split: 62 % of a scene, the other 38 %, or all of it."
-    cut = round(0.62*rgb.shape[1])
-    return dict(train=rgb[:, :cut], validation=rgb[:, cut:], test=rgb)[split]
+def _part(name, split):
+    "The part of a photo that belongs to a split: 62 % of a scene, the other 38 %, or all of the portrait."
+    rgb = _sample_photo(name)
+    if split == "test": return rgb
+    cut = round((0.38 if SCENES[name] == "left" else 0.62)*rgb.shape[1])
+    return rgb[:, :cut] if (SCENES[name] == "left") == (split == "validation") else rgb[:, cut:]
 
 # %% ../nbs/01_dataset.ipynb #bb14b1a1
 LATTICES = dict(train={0.9: 3, 0.7: 4, 0.5: 5, 0.4: 6}, validation={1: 2, 0.7: 2}, test={1: 2, 0.7: 2})  # share of the shorter side: squares in a row
@@ -60,13 +63,13 @@ def _png(image):
 @lru_cache
 def _samples(split):
     "The embedded photos of one split, as a `datasets` table."
-    def crops(name): return _crops(_part(_sample_photo(name), split), LATTICES[split], 160 if split == "train" else 256)
+    def crops(name): return _crops(_part(name, split), LATTICES[split], 160 if split == "train" else 256)
     rows = [(dict(bytes=_png(crop), path=f"{name}-{i}.png"), name) for name in SAMPLES[split] for i, crop in enumerate(crops(name))]
-    features = Features(image=Image(), label=ClassLabel(names=sorted(SCENES + SAMPLES["test"])))
+    features = Features(image=Image(), label=ClassLabel(names=sorted([*SCENES, *SAMPLES["test"]])))
     return Dataset.from_dict(dict(image=[r[0] for r in rows], label=[r[1] for r in rows]), features=features)
 
 # %% ../nbs/01_dataset.ipynb #eb685ac3
-class DatasetError(ValueError):
+class DatasetError(ColorizationError):
     "Photos that can't be used; the message names the dataset and says what to do, in one line."
 
 # %% ../nbs/01_dataset.ipynb #a58382d3
@@ -151,6 +154,10 @@ class ColorizationDataset(torch.utils.data.Dataset):
         self.augment = default_augment(size) if augment is True else augment
 
     def __len__(self): return len(self.photos)
+
+    def plain(self):
+        "The same pairs as they are, without augmentation."
+        return ColorizationDataset(self.photos, self.size)
 
     def set_epoch(self, epoch:int):
         "Vary the photos in another way in each epoch."

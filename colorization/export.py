@@ -6,16 +6,16 @@
 __all__ = ['SHAPES', 'TOLERANCE', 'LightnessToColours', 'ExportError', 'largest_difference', 'export_onnx']
 
 # %% ../nbs/tools/export.ipynb #8a470ec4
-import copy, math, warnings
-from numbers import Real
+import copy, warnings
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import __version__
-from .eccv16 import load_model, replacing
+from . import ColorizationError, __version__
+from .eccv16 import load_model
+from .ground import check_number, replacing
 
 # %% ../nbs/tools/export.ipynb #f90ee17d
 class LightnessToColours(nn.Module):
@@ -34,7 +34,7 @@ class LightnessToColours(nn.Module):
         return self.model.predict_ab(L/100, self.temperature)
 
 # %% ../nbs/tools/export.ipynb #f3629c6e
-class ExportError(ValueError):
+class ExportError(ColorizationError):
     "An export that can't be done; the message says why and what to do, in one line."
 
 def _runtime():
@@ -78,7 +78,7 @@ def export_onnx(
     temperature:float=None, # T of the annealed mean: 1 is the mean, 0 the mode; default: the model's own
 ) -> dict: # `path`, `size` (best height and width of L), `temperature`, `megabytes`, and the largest `difference` in ab from PyTorch
     "Write a model as one ONNX file, after checking it against PyTorch. Raises `ExportError`."
-    if temperature is not None and not (isinstance(temperature, Real) and 0 <= temperature < math.inf): raise ExportError(f"temperature: must be a number, 0 or more, got {temperature!r}")
+    if temperature is not None: check_number("temperature", temperature, error=ExportError)
     _runtime()
     model = copy.deepcopy(model).cpu() if isinstance(model, nn.Module) else load_model(model)
     network = LightnessToColours(model, model.temperature if temperature is None else float(temperature)).eval()

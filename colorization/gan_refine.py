@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCKS', 'load_vgg19', 'check_refine', 'check_batch', 'PatchDiscriminator', 'discriminator_loss', 'adversarial_loss',
            'perceptual_loss', 'generator_losses', 'predict_ab_norm', 'frozen', 'discriminator_turn', 'generator_turn',
-           'least_loss', 'colour_spread', 'collapse_signs', 'refine']
+           'least_loss', 'colour_spread', 'collapse_signs', 'players', 'refine']
 
 # %% ../nbs/05_gan_refine.ipynb #b3758a66
 from contextlib import contextmanager
@@ -20,11 +20,9 @@ from torchvision.models import VGG19_Weights, vgg19
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2.functional import normalize
 
-from .eccv16 import ECCV16, save_model
-from .finetune import (Run, RunError, Task, check_number, check_training, colorize_reference, fit, open_run, prepare, update,
-                                   validation_means)
+from .ground import check_number, pretrained
 from .lab import denormalize, lab_to_rgb
-from .metrics import pretrained
+from .training import Run, RunError, Task, check_training, fit, open_run, prepare, update, validation_means
 
 # %% ../nbs/05_gan_refine.ipynb #3799d30c
 BLOCKS = ["3", "8", "17", "26", "35"]  # the last ReLU of each of VGG-19's five blocks
@@ -40,10 +38,9 @@ def load_vgg19(
 # %% ../nbs/05_gan_refine.ipynb #ef43d7ac
 def check_refine(params:dict) -> dict: # The same parameters
     "Refuse parameters of a refinement that can't work; raises `RunError` or `ModelError`."
-    for name in ("adversarial_weight", "l1_weight", "perceptual_weight"): check_number(name, params[name], float, 0)
-    check_number("discriminator_lr", params["discriminator_lr"], float, 0, strict=True)
-    check_number("smoothing", params["smoothing"], float, 0.5, strict=True)
-    if params["smoothing"] > 1: raise RunError(f"smoothing: must be at most 1, got {params['smoothing']!r}")
+    for name in ("adversarial_weight", "l1_weight", "perceptual_weight"): check_number(name, params[name], error=RunError)
+    check_number("discriminator_lr", params["discriminator_lr"], above=True, error=RunError)
+    check_number("smoothing", params["smoothing"], 0.5, 1, above=True, error=RunError)
     check_training(params)
     if params["perceptual_weight"]: load_vgg19()
     return params
@@ -116,7 +113,7 @@ def generator_losses(
 
 # %% ../nbs/05_gan_refine.ipynb #acdf52f7
 def predict_ab_norm(
-    network:ECCV16, # The generator
+    network, # The generator, an `ECCV16`
     l_norm:torch.Tensor, # L' `(B,1,H,W)`
     forward=None, # What to call for logits: `network` as accelerate wrapped it for several processes; default: itself
 ) -> torch.Tensor: # ab' `(B,2,H,W)`
@@ -168,6 +165,27 @@ def collapse_signs(
     if row["colour_spread"] < 1: signs.append("warning: the colours are all but constant; try a higher l1_weight, or start from another checkpoint")
     return signs
 
+# %% ../nbs/05_gan_refine.ipynb #7bcbd210
+def players(accelerator, network, params:dict) -> tuple: # Models by name, optimizers by name, the step, and what to validate
+    "The two that play, and a step in which they take turns."
+    rival, names = PatchDiscriminator(), ("generator", "discriminator")
+    optimizers = [torch.optim.Adam(player.parameters(), params[lr], betas=(0.5, 0.999)) for player, lr in ((network, "lr"), (rival, "discriminator_lr"))]
+    generator, discriminator, *optimizers = accelerator.prepare(network, rival, *optimizers)
+    weights = {f"{term}_loss": params[f"{term}_weight"] for term in ("adversarial", "l1", "perceptual")}
+    vgg = load_vgg19().to(accelerator.device) if params["perceptual_weight"] else None
+    first = discriminator_turn(accelerator, discriminator, optimizers[1], params["smoothing"])
+    second = generator_turn(accelerator, rival, optimizers[0], weights, vgg)
+
+    def step(l_norm, ab_norm, progress):
+        fake = predict_ab_norm(network, l_norm, generator)
+        return first(l_norm, ab_norm, fake) | second(l_norm, ab_norm, fake)
+
+    def measure(l_norm, ab_norm):
+        fake = predict_ab_norm(network, l_norm, generator)
+        return dict(valid_l1=F.l1_loss(fake, ab_norm), colour_spread=colour_spread(fake*110))
+
+    return dict(generator=network, discriminator=rival), dict(zip(names, optimizers)), step, measure
+
 # %% ../nbs/05_gan_refine.ipynb #b36e502b
 def refine(
     model:str="compact", # The generator: `compact`, `eccv16` (the official weights), or the path of a checkpoint, such as a fine-tuned one
@@ -196,27 +214,11 @@ def refine(
     photos, run = open_run(params)
     check_batch(photos[split], params)
     accelerator, network, train, valid = prepare(params, photos)
-    rival = PatchDiscriminator()
-    optimizers = [torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.999)) for player, rate in ((network, lr), (rival, discriminator_lr))]
-    generator, discriminator, *optimizers = accelerator.prepare(network, rival, *optimizers)
-    weights = dict(adversarial_loss=adversarial_weight, l1_loss=l1_weight, perceptual_loss=perceptual_weight)
-    vgg = load_vgg19().to(accelerator.device) if perceptual_weight else None
-    first = discriminator_turn(accelerator, discriminator, optimizers[1], smoothing)
-    second = generator_turn(accelerator, rival, optimizers[0], weights, vgg)
-
-    def step(l_norm, ab_norm, progress):
-        fake = predict_ab_norm(network, l_norm, generator)
-        return first(l_norm, ab_norm, fake) | second(l_norm, ab_norm, fake)
-
-    def measure(l_norm, ab_norm):
-        fake = predict_ab_norm(network, l_norm, generator)
-        return dict(valid_l1=F.l1_loss(fake, ab_norm), colour_spread=colour_spread(fake*110))
-
+    models, optimizers, step, measure = players(accelerator, network, params)
     fit(run, Task(
-        accelerator, dict(generator=network, discriminator=rival), dict(zip(("generator", "discriminator"), optimizers)), step,
+        accelerator, network, models, optimizers, step,
         validate=lambda: validation_means(accelerator, measure, valid),
-        picture=lambda: colorize_reference(network, run.reference, size),
-        save=lambda path, epoch: save_model(network, path, data=dataset, refined_epochs=epoch, seed=seed, lr=lr, discriminator_lr=discriminator_lr,
+        facts=lambda epoch: dict(data=dataset, refined_epochs=epoch, seed=seed, lr=lr, discriminator_lr=discriminator_lr,
             adversarial_weight=adversarial_weight, l1_weight=l1_weight, perceptual_weight=perceptual_weight),
         watch=lambda row: collapse_signs(row, smoothing)),
         train, epochs)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
+from . import ColorizationError
+
 # %% ../nbs/00_lab_preprocessing.ipynb #b5255f7e
 def show_images(
     images, # Arrays `(H,W,3)` or `(H,W)`, tensors of those shapes, or PIL images
@@ -37,7 +39,7 @@ def show_images(
     return fig
 
 # %% ../nbs/00_lab_preprocessing.ipynb #8140de17
-class ImageError(ValueError):
+class ImageError(ColorizationError):
     "A photo that can't be used; the message names it and says why, in one line."
 
 # %% ../nbs/00_lab_preprocessing.ipynb #51b566c9

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from fastprogress.fastprogress import progress_bar
 from scipy.spatial import ConvexHull, Delaunay
 
+from . import check_choice, check_number
 from .lab import rgb_to_lab
 
 # %% ../nbs/02_quantization.ipynb #6da6d5de
@@ -144,12 +145,12 @@ def rebalancing_weights(
     sigma:float=5, # Standard deviation of the smoothing of `smoothed`, in Lab units
 ) -> torch.Tensor: # float32 `(313,)`, with expected weight 1
     "Weight of each bin in the loss; rare colours count more."
+    check_choice("scheme", scheme, ("inverse", "smoothed"))
     p = frequencies.double()
     if scheme == "smoothed":
         p = _smooth(p, sigma)
         weights = 1/((1 - mix)*p + mix/len(p))
-    elif scheme == "inverse": weights = torch.where(p > 0, 1/p.clamp(min=1e-30), 0)
-    else: raise ValueError(f"scheme: '{scheme}' is unknown; it is 'inverse' or 'smoothed'")
+    else: weights = torch.where(p > 0, 1/p.clamp(min=1e-30), 0)
     return (weights/(p*weights).sum()).float()
 
 # %% ../nbs/02_quantization.ipynb #170b5b50
@@ -158,7 +159,7 @@ def anneal(
     temperature:float=0.38, # T; 1 leaves the distribution as it is, 0 keeps only the mode
 ) -> torch.Tensor: # `(B,313,H,W)`; sums to 1 over the bins
     "Sharpen a distribution over the bins, `f_T` of Zhang et al. 2016, Eq. 5."
-    if not 0 <= temperature < float("inf"): raise ValueError(f"temperature: must be 0 or more, got {temperature}")
+    check_number("temperature", temperature)
     if temperature == 0: return F.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1).to(logits)
     return (logits/temperature).softmax(1)
 

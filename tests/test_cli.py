@@ -190,7 +190,7 @@ def test_progress_on_a_terminal(tmp_path):
     ("colorize photo.png -o /proc/nowhere/out", "output /proc/nowhere/out: can't be written"),
     ("colorize photo.png -o ./photo.png", "output photo.png: is one of the photos"),
     ("evaluate --output /proc/scores.json", "can't be written"),
-    ("finetune --epochs 0", "epochs: must be a whole number of at least 1"),
+    ("finetune --epochs 0", "epochs: must be a whole number, 1 or more"),
     ("finetune --run-dir photo.png/run --epochs 1 --size 32", "run_dir photo.png/run: can't be written"),
     ("export photo.png/model.onnx", "there is no folder photo.png"),
     ("paint", "invalid choice: 'paint'"),
@@ -211,12 +211,12 @@ def test_export(tmp_path):
     assert facts["path"] == "model.onnx" and facts["difference"] < 1e-3 and os.listdir(tmp_path) == ["model.onnx"]
 
 
-@pytest.mark.parametrize("command, module, function", [("report", "reports", "run_reports"), ("demo", "demo", "launch")])
+@pytest.mark.parametrize("command, module, function", [("report run", "reports", "run_reports"), ("evaluate", "reports", "score"), ("demo", "demo", "launch")])
 def test_options_are_those_of_the_function(command, module, function):
     pytest.importorskip(f"colorization.{module}")
     def plain(value): return (list(value) if isinstance(value, (list, tuple)) else value) or None
-    options = vars(_parser().parse_args([command]))
+    options = vars(_parser().parse_args(command.split()))
     parameters = inspect.signature(getattr(import_module(f"colorization.{module}"), function)).parameters
     for name, parameter in parameters.items():
         if name in options: assert plain(options[name]) == plain(parameter.default), name
-    assert set(options) - {"run"} <= set(parameters)
+    assert set(options) - {"run", "command"} <= set(parameters)

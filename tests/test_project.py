@@ -46,7 +46,7 @@ def test_study_command_and_its_leftovers(clone, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, value, says", [
-    ("epochs", "0", "RunError: epochs: must be a whole number of at least 1, got 0"),
+    ("epochs", "0", "RunError: epochs: must be a whole number, 1 or more, got 0"),
     ("lr", "-1", "RunError: lr: must be a number above 0, got -1"),
     ("model", "vgg", "ModelError: model vgg: no such file"),
     ("dataset", "./nowhere", "DatasetError: dataset ./nowhere: no such folder"),
@@ -70,7 +70,7 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     wheel, = out.glob("colorization_lab-*.whl")
     sdist, = out.glob("colorization_lab-*.tar.gz")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True).stdout
-    for module in ("lab", "dataset", "quantization", "eccv16", "finetune", "gan_refine", "metrics", "colorize", "files", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
+    for module in ("ground", "lab", "dataset", "quantization", "eccv16", "training", "finetune", "gan_refine", "perceptual", "metrics", "colorize", "files", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
     for file in ("compact.safetensors", "compact.json"): assert f"colorization/{file}" in names
     assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
 

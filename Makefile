@@ -1,4 +1,4 @@
-# Commands of the project; `make study` and `make test` need nothing but Python 3.11 or newer.
+# Commands of the project; `make study` and `make test` need nothing but Python 3.11 or newer and pip.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -15,7 +15,11 @@ REPORTS ?= runs/reports
 SKIP := ^([_.]|out)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | sort)
 
-.PHONY: study export picture test reports docs
+# Stop in one line where programs are missing.
+missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>/dev/null),,$(program))))
+need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missing,$(1)); on Debian: apt-get install npm chromium chromium-driver))
+
+.PHONY: study test test-site browser export picture reports docs cost
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -24,9 +28,14 @@ $(VENV)/installed: settings.ini setup.py
 
 # KaTeX, which the site sets its equations with, comes from npm and is part of the built site.
 $(KATEX): | $(VENV)/installed
+	$(call need,npm)
 	npm install --silent --no-audit --no-fund --prefix $(VENV) katex@0.16
 
-study: $(VENV)/installed
+cost:
+	@echo "make study: about MINUTES minutes for 10 epochs on two cores, 30 MB in nbs/$(RUN)"
+	@test -e $(VENV)/installed || echo "first the packages: 3 minutes and 6.5 GB in $(VENV), of which PyTorch is the most"
+
+study: cost $(VENV)/installed
 	cd nbs && $(BIN)/papermill --log-output --no-progress-bar 04_finetune.ipynb out.ipynb -k python3 -p epochs $(EPOCHS) -p run_dir $(RUN)
 	@echo "report:     nbs/out.ipynb"
 	@echo "checkpoint: nbs/$(RUN)/model.safetensors"
@@ -42,7 +51,18 @@ picture: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -rs -m 'not browser' tests
+	@echo "Passed. Left out were:"
+	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
+	@echo "  the notebooks' long runs (eval: false):   make study, make reports"
+	@echo "  notebook cells flagged slow or cuda:      $(VENV)/bin/nbdev_test --flags 'slow cuda' --skip_file_re '$(SKIP)'"
+	@echo "  what else needs a GPU:                    make test, where PyTorch sees one"
+
+browser:
+	$(call need,npm chromium chromedriver)
+
+test-site: browser docs
+	$(BIN)/python -m pytest -q -rs -m browser tests
 
 reports: $(VENV)/installed
 	$(BIN)/colorization report run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'

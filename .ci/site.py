@@ -20,12 +20,21 @@ WEB_FONT = re.compile(r"@import url\([^)]*\);?")
 def source(cell): return "".join(cell["source"])
 
 
+def defaults_as_code(table):
+    "A table of parameters whose defaults are code: their quotes stay straight, and long ones may be broken."
+    def row(line):
+        cells = re.split(r"(?<!\\)\|", line)
+        if len(cells) == 6 and cells[3].strip(" -") and "**" not in cells[3]: cells[3] = f" `{cells[3].strip()}` "
+        return "|".join(cells)
+    return "\n".join(map(row, table.splitlines())) if "Default" in table else table
+
+
 def parameter_table(entry):
     "nbdev's entry of a function, with a table of its parameters instead of a signature: the whole source stands right below."
     found = re.search(r"/(\w+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
     if not found: return entry
     function = attrgetter(found[2])(import_module(f"colorization.{found[1]}"))
-    return re.sub(r"```python\n.*?```", lambda _: str(DocmentTbl(function)), entry, count=1, flags=re.S)
+    return re.sub(r"```python\n.*?```", lambda _: defaults_as_code(str(DocmentTbl(function))), entry, count=1, flags=re.S)
 
 
 def entries_first(cells):
@@ -39,11 +48,12 @@ def entries_first(cells):
 
 
 def prepare(notebook):
-    "What nbdev leaves to Quarto. smalldocs names a page after its notebook and would warn of another name."
+    "What nbdev leaves to Quarto, and exported source folded. smalldocs names a page after its notebook and would warn of another name."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
     nb["cells"] = list(entries_first(nb["cells"]))
     for cell in nb["cells"]:
         if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", source(cell))
+        if cell["cell_type"] == "code": cell["source"] = source(cell).replace("#| code-fold: show", "#| code-fold: true")
         if not re.search(r"(?m)^show_doc\(", source(cell)): continue
         for output in cell["outputs"]: output["data"]["text/markdown"] = parameter_table("".join(output["data"]["text/markdown"]))
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")

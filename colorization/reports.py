@@ -29,7 +29,7 @@ from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import METRICS, AbErrors, evaluate, table
 
 # %% ../nbs/tools/reports.ipynb #bc4f8b41
-REPORTS = ("baseline", "gamut", "temperature", "epochs", "results", "study", "ablation")
+REPORTS = ("baseline", "gamut", "temperature", "epochs", "results", "study", "ablation", "legacy")
 
 class ReportError(ColorizationError):
     "A report that can't be made; the message names it and says what to do, in one line."

@@ -11,16 +11,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FLAGS = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync disable-dev-shm-usage window-size=1200,1400".split()
 
 
-def need(condition, what):
-    "Skip a test that lacks something; with CI in the environment, fail."
-    if not condition: (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: needs the built site or a browser; run by `make test-site`, left out by `make test`")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     "Headless Chromium that keeps what its console says and what it asks for."
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    need(chromium and driver, "no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
+    if not (chromium and driver): pytest.fail("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in [*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('browser')}"]: options.add_argument(f"--{flag}")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -20,9 +21,6 @@ from PIL import Image
 from skimage import data
 
 from colorization.eccv16 import ECCV16, save_model
-
-pytest.importorskip("gradio", reason="Gradio is not installed")
-httpx = pytest.importorskip("httpx")
 
 
 def wait(condition, seconds=60):
@@ -122,6 +120,7 @@ def downloaded(page, folder):
     return wait(lambda: [p for p in folder.glob("*") if p.suffix != ".crdownload" and p.stat().st_size], 30)[0]
 
 
+@pytest.mark.browser
 def test_upload_slide_download(page, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "Maker"
@@ -140,6 +139,7 @@ def test_upload_slide_download(page, tmp_path):
         assert np.ptp(np.asarray(image).astype(int), axis=2).mean() > 5
 
 
+@pytest.mark.browser
 def test_embedded_photo_and_options(page):
     page.first("#examples button.thumbnail-item").click()
     page.says("camera-coloured.png: 512 × 512 pixels")
@@ -151,6 +151,7 @@ def test_embedded_photo_and_options(page):
     page.says("camera-coloured.png: 512 × 512 pixels")
 
 
+@pytest.mark.browser
 def test_bad_files_leave_the_page_working(page, tmp_path):
     text = tmp_path/"notes.png"
     text.write_text("just a text")
@@ -163,6 +164,7 @@ def test_bad_files_leave_the_page_working(page, tmp_path):
     assert wait(lambda: page.slides() == [300, 300])
 
 
+@pytest.mark.browser
 def test_bomb_is_refused_at_once(page, tmp_path):
     path = bomb(tmp_path/"bomb.png", 20_000, 10_000)
     assert path.stat().st_size < 1e6
@@ -180,6 +182,7 @@ def test_bomb_is_refused_at_once(page, tmp_path):
     assert min(seconds) < 2
 
 
+@pytest.mark.browser
 def test_large_file_is_refused(page, tmp_path):
     path = tmp_path/"large.bmp"
     path.write_bytes(b"BM" + bytes(34_000_000))
@@ -190,6 +193,7 @@ def test_large_file_is_refused(page, tmp_path):
     page.driver.get_log("browser")                                             # Gradio asks for the progress of what it refused itself
 
 
+@pytest.mark.browser
 def test_phone(page):
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=390, height=844, deviceScaleFactor=1, mobile=True))
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from nbdev.config import get_config
 from PIL import Image
 from skimage import data
 
@@ -20,12 +21,9 @@ def papermill(folder, *arguments):
 
 @pytest.fixture
 def clone(tmp_path):
-    "A copy of the working tree's tracked and new files."
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for file in files:
-        if (ROOT/file).is_file():
-            (tmp_path/file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT/file, tmp_path/file, follow_symlinks=False)
+    "A copy of the sources, without what the project's commands made."
+    made = [line.rstrip("/").split("/")[-1] for line in (ROOT/".gitignore").read_text().splitlines()]
+    shutil.copytree(ROOT, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", *made))
     return tmp_path
 
 
@@ -73,6 +71,12 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     for module in ("ground", "lab", "dataset", "quantization", "eccv16", "training", "finetune", "gan_refine", "perceptual", "metrics", "compare", "colorize", "files", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
     for file in ("compact.safetensors", "compact.json"): assert f"colorization/{file}" in names
     assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
+
+
+def test_citation_and_changelog_name_the_version():
+    version = get_config().version
+    assert f"\nversion: {version}\n" in (ROOT/"CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {version} – " in (ROOT/"CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_python_in_the_readme(tmp_path, python):

@@ -29,7 +29,7 @@ from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import METRICS, AbErrors, evaluate, table
 
 # %% ../nbs/tools/reports.ipynb #bc4f8b41
-REPORTS = ("baseline", "gamut", "temperature", "epochs", "results")
+REPORTS = ("baseline", "gamut", "temperature", "epochs", "results", "study", "ablation", "legacy")
 
 class ReportError(ColorizationError):
     "A report that can't be made; the message names it and says what to do, in one line."
@@ -117,16 +117,16 @@ def score(
 # %% ../nbs/tools/reports.ipynb #88691aea
 def few_photos(
     dataset:str, # As for `load_photos`
-    photos:int, # How many in a split, at most
+    photos, # How many in a split, at most; or split name to that
     folder, # Where to write them if there are more
 ) -> str: # A name for `load_photos`
     "The dataset itself if it's small enough, or else a folder with some of its photos."
-    sizes = {split: len(load_photos(dataset, split)) for split in ("train", "validation")}
-    if max(sizes.values()) <= photos: return dataset
+    most = photos if isinstance(photos, dict) else dict(train=photos, validation=photos)
+    if all(len(load_photos(dataset, split)) <= n for split, n in most.items()): return dataset
     target = Path(folder)/"photos"
     target.mkdir(parents=True, exist_ok=True)
-    for split in sizes:
-        chosen = some_photos(dataset, split, photos).with_format("arrow").map(embed_table_storage)  # the bytes of files, not their paths
+    for split, n in most.items():
+        chosen = some_photos(dataset, split, n).with_format("arrow").map(embed_table_storage)  # the bytes of files, not their paths
         chosen.with_format(None).to_parquet(target/f"{split}.parquet")
     return str(target)
 
@@ -142,9 +142,9 @@ def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
     dataset:str="samples", # As for `load_photos`
-    photos:int=100, # How many of each split to take, at most
+    photos:int=200, # How many of each split to take, at most
     size:int=None, # Height and width of the photos; default: the model's own
-    epochs=(3, 2), # Of fine-tuning, and of refinement
+    epochs=(6, 1), # Of fine-tuning, and of refinement
     seed:int=0, # Where all randomness starts
 ) -> tuple: # The two folders of the runs
     "A short fine-tuning and a short refinement; what is there already isn't done again."

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from . import ColorizationError, __version__
 from .dataset import ColorizationDataset, fingerprint, load_photos
-from .eccv16 import load_model, save_model
+from .eccv16 import load_model, save_model, with_objective
 from .ground import check_choice, check_number, replacing, write_csv, write_json, write_png
 from .hub import check_model
 from .inputs import RANGES
@@ -272,7 +272,8 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
     "Seed all randomness, load the network, make the batches."
     set_seed(params["seed"])
     accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"]))
-    network = load_model(params["model"]).to(memory_format=torch.channels_last)
+    network = load_model(params["model"])
+    network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]
     train = ColorizationDataset(photos[params["split"]], network.size, augment=True, seed=params["seed"])
     valid = ColorizationDataset(photos[params["valid_split"]], network.size)

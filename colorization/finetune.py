@@ -14,7 +14,7 @@ from .compare import frequency_groups, photo_sums
 from .dataset import ColorizationDataset, load_photos
 from .inputs import CHOICES
 from .quantization import ab_bins, bin_frequencies, encode, quarter, rebalancing_weights
-from .training import Run, Task, check_injected, check_training, fit, open_run, prepare, update, validation_loss
+from .training import Run, Task, check_training, fit, open_run, prepare, update, validation_loss
 
 # %% ../nbs/04_finetune.ipynb #1e4949f6
 def check_params(params:dict) -> dict: # The same parameters

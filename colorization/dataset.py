@@ -72,12 +72,13 @@ def _open(name):
 # %% ../nbs/01_dataset.ipynb #abf0e1bf
 def _pick(splits, name, split):
     "One split of a `DatasetDict`; where there is only `train`, a tenth of it becomes `validation`."
+    for part in splits.values():
+        if "image" not in part.features: raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(part.column_names)}")
     if set(splits) == {"train"} and split in ("train", "validation"):
         if len(splits["train"]) < 2: raise DatasetError(f"dataset {name}: holds 1 photo; at least 2 are needed, one to train on and one to validate")
         parts = splits["train"].train_test_split(test_size=max(1, len(splits["train"])//10), seed=0)
         splits = dict(train=parts["train"], validation=parts["test"])
     if split not in splits: raise DatasetError(f"dataset {name}: has no split '{split}'; it has {', '.join(map(repr, splits))}")
-    if "image" not in splits[split].features: raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(splits[split].column_names)}")
     return splits[split].cast_column("image", Image())
 
 # %% ../nbs/01_dataset.ipynb #a8775a6b

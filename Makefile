@@ -49,9 +49,11 @@ export: $(VENV)/installed
 picture: $(VENV)/installed
 	cd nbs && $(BIN)/papermill --no-progress-bar -k python3 index.ipynb out_index.ipynb
 
+# Several processes share the cores: threads that wait shouldn't keep them busy.
+test: export OMP_WAIT_POLICY = PASSIVE
 test: $(VENV)/installed
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
-	$(BIN)/python -m pytest -q -rs -m 'not browser' tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal -m 'not browser' tests
 	@echo "Passed. Left out were:"
 	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
 	@echo "  the notebooks' long runs (eval: false):   make study, make reports"

@@ -58,7 +58,7 @@ def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
 
 
 def test_hub_without_network(python):
-    done = python("from colorization.dataset import load_photos; load_photos('Elriggs/imagenet-50-subset')",)
+    done = python("import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'; from colorization.dataset import load_photos; load_photos('Elriggs/imagenet-50-subset')")
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "DatasetError: dataset Elriggs/imagenet-50-subset: " in last and "hub" in last
 

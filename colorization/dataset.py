@@ -66,7 +66,7 @@ def _open(name):
     except DatasetNotFoundError: raise DatasetError(f"dataset {name}: neither a folder here nor a dataset on the Hugging Face hub that you may read") from None
     except (ConnectionError, TimeoutError): raise DatasetError(f"dataset {name}: no such folder, and the Hugging Face hub can't be reached; check the network, or give a folder") from None
     except Exception as e:
-        reason = "holds no images and no parquet" if "doesn't contain any data files" in str(e) else str(e).splitlines()[0]
+        reason = "holds no images and no parquet" if any(said in str(e) for said in ("any data files", "files found")) else str(e).splitlines()[0]
         raise DatasetError(f"dataset {name}: {reason}") from None
 
 # %% ../nbs/01_dataset.ipynb #abf0e1bf

@@ -75,18 +75,19 @@ def _open(name):
     except DatasetNotFoundError: raise DatasetError(f"dataset {name}: neither a folder here nor a dataset on the Hugging Face hub that you may read") from None
     except (ConnectionError, TimeoutError): raise DatasetError(f"dataset {name}: no such folder, and the Hugging Face hub can't be reached; check the network, or give a folder") from None
     except Exception as e:
-        reason = "holds no images and no parquet" if "doesn't contain any data files" in str(e) else str(e).splitlines()[0]
+        reason = "holds no images and no parquet" if any(said in str(e) for said in ("any data files", "files found")) else str(e).splitlines()[0]
         raise DatasetError(f"dataset {name}: {reason}") from None
 
 # %% ../nbs/01_dataset.ipynb #abf0e1bf
 def _pick(splits, name, split):
     "One split of a `DatasetDict`; where there is only `train`, a tenth of it becomes `validation`."
+    for part in splits.values():
+        if "image" not in part.features: raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(part.column_names)}")
     if set(splits) == {"train"} and split in ("train", "validation"):
         if len(splits["train"]) < 2: raise DatasetError(f"dataset {name}: holds 1 photo; at least 2 are needed, one to train on and one to validate")
         parts = splits["train"].train_test_split(test_size=max(1, len(splits["train"])//10), seed=0)
         splits = dict(train=parts["train"], validation=parts["test"])
     if split not in splits: raise DatasetError(f"dataset {name}: has no split '{split}'; it has {', '.join(map(repr, splits))}")
-    if "image" not in splits[split].features: raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(splits[split].column_names)}")
     return splits[split].cast_column("image", Image())
 
 # %% ../nbs/01_dataset.ipynb #a8775a6b

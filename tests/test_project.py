@@ -45,6 +45,7 @@ def test_study_command_and_its_leftovers(clone, tmp_path_factory):
 
 @pytest.mark.parametrize("name, value, says", [
     ("epochs", "0", "RunError: epochs: must be a whole number, 1 or more, got 0"),
+    ("epoch", "3", "RunError: epoch: is no parameter of this notebook; did you mean epochs?"),
     ("lr", "-1", "RunError: lr: must be a number above 0, got -1"),
     ("model", "vgg", "ModelError: model vgg: no such file"),
     ("dataset", "./nowhere", "DatasetError: dataset ./nowhere: no such folder"),

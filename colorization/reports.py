@@ -141,8 +141,8 @@ def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
     dataset:str="samples", # As for `load_photos`
-    photos:int=200, # How many of each split to take, at most
-    size:int=None, # Height and width of the photos; default: the model's own
+    photos:int=430, # How many of each split to take, at most
+    size:int=64, # Height and width of the photos; None: the model's own
     epochs=(6, 1), # Of fine-tuning, and of refinement
     seed:int=0, # Where all randomness starts
 ) -> tuple: # The two folders of the runs

@@ -88,7 +88,7 @@ def _gradio(module="gradio"):
     "Gradio, which only the page needs."
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
     try: return import_module(module)
-    except ImportError: raise DemoError("demo: needs Gradio; pip install 'colorization-lab[demo]'") from None
+    except ImportError: raise DemoError("demo: needs Gradio; in a clone of this project: pip install '.[demo]'") from None
 
 # %% ../nbs/tools/demo.ipynb #f4fe2ff6
 def _named(models):

@@ -42,7 +42,7 @@ def _runtime():
     try:
         import onnx, onnxruntime, onnxscript
         return onnxruntime
-    except ImportError as e: raise ExportError(f"export: the package {e.name} is missing; pip install 'colorization-lab[onnx]'") from None
+    except ImportError as e: raise ExportError(f"export: the package {e.name} is missing; in a clone of this project: pip install '.[onnx]'") from None
 
 def _write(network, path, facts):
     "Write a network, and what the file shall say about itself."
@@ -78,7 +78,7 @@ def export_onnx(
     temperature:float=None, # T of the annealed mean: 1 is the mean, 0 the mode; default: the model's own
 ) -> dict: # `path`, `size` (best height and width of L), `temperature`, `megabytes`, and the largest `difference` in ab from PyTorch
     "Write a model as one ONNX file, after checking it against PyTorch. Raises `ExportError`."
-    if temperature is not None: check_number("temperature", temperature, error=ExportError)
+    if temperature is not None: check_number("temperature", temperature, high=1, error=ExportError)
     _runtime()
     model = copy.deepcopy(model).cpu() if isinstance(model, nn.Module) else load_model(model)
     network = LightnessToColours(model, model.temperature if temperature is None else float(temperature)).eval()

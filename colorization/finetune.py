@@ -12,14 +12,14 @@ import torch.nn.functional as F
 
 from .compare import frequency_groups, photo_sums
 from .dataset import ColorizationDataset, load_photos
-from .eccv16 import OBJECTIVES
+from .inputs import CHOICES
 from .quantization import ab_bins, bin_frequencies, encode, quarter, rebalancing_weights
 from .training import Run, Task, check_training, fit, open_run, prepare, update, validation_loss
 
 # %% ../nbs/04_finetune.ipynb #1e4949f6
 def check_params(params:dict) -> dict: # The same parameters
     "Refuse parameters of a fine-tuning that can't work; raises `RunError` or `ModelError`."
-    return check_training(params, rebalance=("smoothed", "inverse", "none"), objective=tuple(OBJECTIVES))
+    return check_training(params, **CHOICES)
 
 # %% ../nbs/04_finetune.ipynb #8086f4f6
 def rebalanced_cross_entropy(

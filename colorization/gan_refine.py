@@ -20,7 +20,7 @@ from torchvision.models import VGG19_Weights, vgg19
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2.functional import normalize
 
-from .ground import check_number, pretrained
+from .ground import pretrained
 from .lab import denormalize, lab_to_rgb
 from .training import Run, RunError, Task, check_training, fit, open_run, prepare, update, validation_means
 
@@ -38,9 +38,6 @@ def load_vgg19(
 # %% ../nbs/05_gan_refine.ipynb #ef43d7ac
 def check_refine(params:dict) -> dict: # The same parameters
     "Refuse parameters of a refinement that can't work; raises `RunError` or `ModelError`."
-    for name in ("adversarial_weight", "l1_weight", "perceptual_weight"): check_number(name, params[name], error=RunError)
-    check_number("discriminator_lr", params["discriminator_lr"], above=True, error=RunError)
-    check_number("smoothing", params["smoothing"], 0.5, 1, above=True, error=RunError)
     check_training(params)
     if params["perceptual_weight"]: load_vgg19()
     return params

@@ -156,10 +156,10 @@ def rebalancing_weights(
 # %% ../nbs/02_quantization.ipynb #170b5b50
 def anneal(
     logits:torch.Tensor, # `(B,313,H,W)`
-    temperature:float=0.38, # T; 1 leaves the distribution as it is, 0 keeps only the mode
+    temperature:float=0.38, # T, 0 to 1; 1 leaves the distribution as it is, 0 keeps only the mode
 ) -> torch.Tensor: # `(B,313,H,W)`; sums to 1 over the bins
     "Sharpen a distribution over the bins, `f_T` of Zhang et al. 2016, Eq. 5."
-    check_number("temperature", temperature)
+    check_number("temperature", temperature, high=1)
     if temperature == 0: return F.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1).to(logits)
     return (logits/temperature).softmax(1)
 

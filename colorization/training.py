@@ -27,8 +27,10 @@ from torch.utils.data import DataLoader
 
 from . import ColorizationError, __version__
 from .dataset import ColorizationDataset, fingerprint, load_photos
-from .eccv16 import MODELS, load_model, read_card, save_model, with_objective
+from .eccv16 import load_model, save_model, with_objective
 from .ground import check_choice, check_number, replacing, write_csv, write_json, write_png
+from .hub import check_model
+from .inputs import RANGES
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, show_images, to_tensor
 
 # %% ../nbs/tools/training.ipynb #a685b011
@@ -40,10 +42,9 @@ def check_training(
     **choices, # Those of the stage's own that are one of several: name to what may be given
 ) -> dict: # The same parameters
     "Refuse parameters that can't work; raises `RunError` or `ModelError`."
-    for name, low in dict(epochs=1, batch_size=1, size=32, seed=0, workers=0).items(): check_number(name, params[name], low, kind=int, error=RunError)
-    check_number("lr", params["lr"], above=True, error=RunError)
+    for name in [name for name in RANGES if name in params]: check_number(name, params[name], error=RunError, **RANGES[name])
     for name, allowed in (choices | dict(resume=(True, False))).items(): check_choice(name, params[name], allowed, RunError)
-    if params["model"] not in MODELS: read_card(params["model"])
+    check_model(params["model"])
     return params
 
 # %% ../nbs/tools/training.ipynb #78b0257b

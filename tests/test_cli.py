@@ -34,7 +34,7 @@ def start(folder, *arguments, **kw):
     return subprocess.Popen([*PROGRAM, *map(str, arguments)], cwd=folder, env=ENV, **kw)
 
 
-def files(folder): return {p.relative_to(folder): p.stat().st_mtime_ns for p in Path(folder).rglob("*") if not p.is_dir()}
+def files(folder): return {p.relative_to(folder): p.stat().st_mtime_ns for p in Path(folder).rglob("*") if not p.is_dir() and p.name != ".colorization.jsonl"}
 
 
 def lines(done): return done.stderr.decode().splitlines()
@@ -174,9 +174,11 @@ def test_progress_on_a_terminal(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    ("colorize photo.png", "required: -o/--output"),
     ("colorize -o out", "required: PHOTO"),
-    ("colorize photo.png -o out --temperature -1", "--temperature: must be a number, 0 or more, got '-1'"),
+    ("colorize photo.png -o out --temperature -1", "--temperature: must be a number, 0 to 1, got '-1'"),
+    ("colorize photo.png -o out --temperature 1.5", "--temperature: must be a number, 0 to 1, got '1.5'"),
+    ("evaluate --temperature 2", "--temperature: must be a number, 0 to 1"),
+    ("export --temperature 2 model.onnx", "--temperature: must be a number, 0 to 1"),
     ("colorize photo.png -o out --temperature nan", "--temperature"),
     ("colorize photo.png -o out --size 5", "--size: must be a whole number, 32 or more"),
     ("colorize photo.png -o out --quality 101", "--quality: must be a whole number, 0 to 100"),
@@ -202,6 +204,90 @@ def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, arguments, says)
     assert (done.returncode, done.stdout, len(lines(done))) == (2, b"", 1), done.stderr.decode()[-1000:]
     assert says in lines(done)[0]
     assert files(tmp_path) == before and os.listdir(tmp_path) == ["photo.png"]
+
+
+QUICK = """
+import sys
+from colorization.cli import main
+try: main()
+finally: print([m for m in ("torch", "datasets", "skimage", "matplotlib", "safetensors.torch", "huggingface_hub") if m in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("arguments, says", [
+    ("evaluate --dataset nopath", "dataset nopath: no such folder"),
+    ("evaluate --dataset empty", "dataset empty: is an empty folder"),
+    ("evaluate --model nopath.safetensors", "model nopath.safetensors: no such file"),
+    ("evaluate --model photo.png", "model photo.png: is no whole safetensors file"),
+    ("evaluate --model empty", "model empty: no such file"),
+    ("evaluate --split test", "split: must be one of 'train', 'validation', got 'test'"),
+    ("evaluate --metrics beauty", "--metrics: must be one of auc, psnr"),
+    ("colorize nopath.jpg", "photo nopath.jpg: no such file or folder"),
+    ("colorize photo.png --model nopath", "model nopath: no such file"),
+    ("colorize photo.png --device toaster", "device: 'toaster' is unknown; give cpu, cuda, cuda:1, mps or xpu"),
+    ("colorize photo.png -o photo.png/out", "output photo.png/out: can't be written"),
+    ("colorize photo.png -o done", "0 coloured, 1 already there, 0 failed"),
+    ("finetune --dataset nopath", "dataset nopath: no such folder"),
+    ("finetune --lr 0", "--lr: must be a number above 0, got '0'"),
+    ("finetune --rebalance most", "--rebalance: must be one of inverse, smoothed, none, got 'most'"),
+    ("finetune --run-dir photo.png/run", "run_dir photo.png/run: can't be written"),
+    ("refine --smoothing 2", "--smoothing: must be a number above 0.5, at most 1, got '2'"),
+    ("export --model nopath model.onnx", "model nopath: no such file"),
+    ("demo --models nopath", "model nopath: no such file"),
+    ("report run beauty", "must be one of baseline, gamut"),
+    ("report run --model nopath", "model nopath: no such file"),
+])
+def test_what_needs_no_work_is_said_at_once(tmp_path, arguments, says):
+    Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.png")
+    for folder in ("empty", "done"): (tmp_path/folder).mkdir()
+    (tmp_path/"done/photo.png").write_bytes((tmp_path/"photo.png").read_bytes())
+    process = subprocess.Popen([sys.executable, "-c", QUICK, *arguments.split()], cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = process.stdout.read(), process.stderr.read()
+    _, _, usage = os.wait4(process.pid, 0)
+    assert says in err and len(err.splitlines()) == 1, err
+    assert out == "[]\n"
+    assert usage.ru_utime + usage.ru_stime < 1  # 0.2 s
+
+
+def test_without_an_output_results_go_to_coloured(tmp_path):
+    Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.jpg")
+    done = run(tmp_path, "colorize", "photo.jpg", "--size", 32)
+    assert done.returncode == 0 and lines(done)[0] == "results go to the folder coloured; -o gives another one"
+    assert set(map(str, files(tmp_path))) == {"photo.jpg", "coloured/photo.jpg"}
+    again = run(tmp_path, "colorize", ".", "--size", 32)
+    assert again.returncode == 0 and lines(again)[1].startswith("0 coloured, 1 already there")
+
+
+def test_other_options_are_not_ignored_in_silence(tmp_path):
+    for name in ("a", "b"): Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/f"{name}.png")
+    assert run(tmp_path, "colorize", "a.png", "-o", "out/", "--size", 32).returncode == 0
+    before = files(tmp_path)
+    for more, says in [("--saturation 2", "saturation was 1.0, is 2.0"), ("--temperature 0.5", "temperature was the model's own, is 0.5"), ("--model eccv16", "model was compact, is eccv16"), ("--quality 50", "quality was 95, is 50")]:
+        done = run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--size", 32, *more.split())
+        assert (done.returncode, len(lines(done))) == (2, 1)
+        assert lines(done)[0] == f"colorization: output out: holds results made with other options ({says}); give --overwrite to make them anew, or another folder"
+    assert files(tmp_path) == before
+    assert run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--size", 32).returncode == 0
+    done = run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--size", 32, "--saturation", 2, "--overwrite")
+    assert lines(done)[-1].startswith("2 coloured, 0 already there")
+    assert run(tmp_path, "colorize", "a.png", "-o", "out", "--size", 32).returncode == 2
+
+
+def test_photos_whose_results_would_have_the_same_name(tmp_path):
+    photo = Image.fromarray(data.chelsea()[:40, :40])
+    for name in ("in/x.gif", "in/x.bmp", "in/x.png", "in/x.bmp.png", "in/deep/x.gif"):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        photo.save(tmp_path/name)
+    for expected in ("5 coloured, 0", "0 coloured, 5"):
+        done = run(tmp_path, "colorize", "in", "-o", "out", "--size", 32)
+        assert done.returncode == 0 and lines(done)[-1].startswith(expected)
+        assert set(map(str, files(tmp_path/"out"))) == {"x.png", "x.bmp.png", "x.bmp.png.png", "x.gif.png", "deep/x.png"}
+
+
+def test_a_broken_profile_is_one_line(tmp_path):
+    Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.png", icc_profile=b"none")
+    done = run(tmp_path, "colorize", "photo.png", "-o", "out", "--size", 32)
+    assert done.returncode == 0 and lines(done)[0] == "photo.png: its colour profile is broken, or meant for other pixels; it is ignored" and len(lines(done)) == 2
 
 
 def test_export(tmp_path):

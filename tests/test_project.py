@@ -45,6 +45,7 @@ def test_study_command_and_its_leftovers(clone, tmp_path_factory):
 
 @pytest.mark.parametrize("name, value, says", [
     ("epochs", "0", "RunError: epochs: must be a whole number, 1 or more, got 0"),
+    ("epoch", "3", "RunError: epoch: is no parameter of this notebook; did you mean epochs?"),
     ("lr", "-1", "RunError: lr: must be a number above 0, got -1"),
     ("model", "vgg", "ModelError: model vgg: no such file"),
     ("dataset", "./nowhere", "DatasetError: dataset ./nowhere: no such folder"),
@@ -57,7 +58,7 @@ def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
 
 
 def test_hub_without_network(python):
-    done = python("from colorization.dataset import load_photos; load_photos('Elriggs/imagenet-50-subset')",)
+    done = python("import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'; from colorization.dataset import load_photos; load_photos('Elriggs/imagenet-50-subset')")
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "DatasetError: dataset Elriggs/imagenet-50-subset: " in last and "hub" in last
 
@@ -68,7 +69,7 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     wheel, = out.glob("colorization_lab-*.whl")
     sdist, = out.glob("colorization_lab-*.tar.gz")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True).stdout
-    for module in ("ground", "lab", "dataset", "quantization", "eccv16", "training", "finetune", "gan_refine", "perceptual", "metrics", "compare", "colorize", "files", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
+    for module in ("ground", "inputs", "hub", "lab", "dataset", "quantization", "eccv16", "training", "finetune", "gan_refine", "perceptual", "metrics", "compare", "colorize", "files", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
     for file in ("compact.safetensors", "compact.json"): assert f"colorization/{file}" in names
     assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
 

@@ -1,0 +1,178 @@
+"Photos as they come: colour profiles, HEIC and AVIF, and a package that is quick to import."
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from skimage import data
+
+from colorization import Colorizer
+from colorization.eccv16 import ECCV16
+from colorization.lab import load_image, load_rgb
+
+# Primaries (x, y) of red, green and blue; the white point of all is D65.
+SRGB = [(.64, .33), (.30, .60), (.15, .06)]
+P3 = [(.680, .320), (.265, .690), (.150, .060)]
+ADOBE = [(.64, .33), (.21, .71), (.15, .06)]
+D65, D50 = np.array([.95047, 1, 1.08883]), np.array([.9642, 1, .8249])
+BRADFORD = np.array([[.8951, .2664, -.1614], [-.7502, 1.7135, .0367], [.0389, -.0685, 1.0296]])
+SRGB_CURVE = b"para" + struct.pack(">IHH5i", 0, 3, 0, *[round(v*65536) for v in (2.4, 1/1.055, .055/1.055, 1/12.92, .04045)])
+
+
+def xyz_matrix(primaries):
+    "Linear RGB to XYZ under D65."
+    m = np.array([[x/y, 1, (1 - x - y)/y] for x, y in primaries]).T
+    return m*np.linalg.solve(m, D65)
+
+
+def fixed(values): return b"".join(struct.pack(">i", round(v*65536)) for v in values)
+
+
+def icc(kind, space, pcs, tags):
+    "An ICC profile, version 4, of these tags."
+    table, body = b"", b""
+    for name, value in tags.items():
+        value += bytes(-len(value) % 4)
+        table += name + struct.pack(">II", 132 + 12*len(tags) + len(body), len(value))
+        body += value
+    head = struct.pack(">I4xI4s4s4s6H4s24x", 132 + len(table) + len(body), 0x04200000, kind, space, pcs, 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(4) + fixed(D50)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def text(s): return b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656e, 0x5553, 2*len(s), 28) + s.encode("utf-16-be")
+
+
+def common(name): return {b"desc": text(name), b"cprt": text("none"), b"wtpt": b"XYZ " + bytes(4) + fixed(D50)}
+
+
+def gamma(value): return b"curv" + struct.pack(">IIH", 0, 1, round(value*256))
+
+
+def rgb_profile(primaries, curve):
+    adapt = np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D50/(BRADFORD @ D65)) @ BRADFORD
+    columns = (adapt @ xyz_matrix(primaries)).T
+    return icc(b"mntr", b"RGB ", b"XYZ ", common("test") | {c + b"XYZ": b"XYZ " + bytes(4) + fixed(v) for c, v in zip((b"r", b"g", b"b"), columns)} | {c + b"TRC": curve for c in (b"r", b"g", b"b")})
+
+
+def gray_profile(curve): return icc(b"mntr", b"GRAY", b"XYZ ", common("gray") | {b"kTRC": curve})
+
+
+def cmyk_profile():
+    "Ideal inks: black at the corners with all inks, white without any; between them, Lab on a straight line."
+    lattice = []
+    for c, m, y, k in np.ndindex(2, 2, 2, 2):
+        rgb = [(1 - v)*(1 - k) for v in (c, m, y)]
+        lattice += ImageCms.applyTransform(Image.new("RGB", (1, 1), tuple(255*v for v in rgb)), ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")).getpixel((0, 0))
+    ramp = bytes(range(256))
+    lut = b"mft1" + struct.pack(">4x4B", 4, 3, 2, 0) + fixed(np.eye(3).ravel()) + ramp*4 + bytes(lattice) + ramp*3
+    return icc(b"prtr", b"CMYK", b"Lab ", common("inks") | {b"A2B0": lut, b"A2B1": lut})
+
+
+def twin(rgb, primaries, decode):
+    "The pixels that show the same colours as sRGB's `rgb` in another space; `decode` gives light to values."
+    linear = np.where(rgb <= .04045*255, rgb/255/12.92, ((rgb/255 + .055)/1.055)**2.4)
+    other = linear @ (np.linalg.inv(xyz_matrix(primaries)) @ xyz_matrix(SRGB)).T
+    return np.round(decode(other.clip(0, 1))*255).astype(np.uint8)
+
+
+def srgb_curve(light): return np.where(light <= .0031308, light*12.92, 1.055*light**(1/2.4) - .055)
+
+
+def encoded(pixels, format="PNG", **kw):
+    f = io.BytesIO()
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(f, format, **kw)
+    return f.getvalue()
+
+
+def off(a, b): return np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int))
+
+
+PHOTOS = {name: getattr(data, name)() for name in ("astronaut", "coffee", "chelsea")}
+SPACES = {"P3": (rgb_profile(P3, SRGB_CURVE), P3, srgb_curve), "Adobe RGB": (rgb_profile(ADOBE, gamma(2.2)), ADOBE, lambda light: light**(1/2.2))}
+
+
+@pytest.fixture(scope="module")
+def colorizer():
+    import torch
+    torch.manual_seed(0)
+    network = ECCV16(width=.05, size=64)
+    network.model8[-1].weight.data *= 2000
+    return Colorizer(network, device="cpu")
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_photo_and_its_srgb_twin_give_the_same_colours(name, space, colorizer):
+    photo, (profile, primaries, decode) = PHOTOS[name], SPACES[space]
+    stored = twin(photo, primaries, decode)
+    assert off(stored, photo).mean() > 2  # it makes a difference
+    loaded = load_rgb(encoded(stored, icc_profile=profile))
+    assert off(loaded, photo).mean() < 1
+    result, expected = colorizer(encoded(stored, icc_profile=profile)), colorizer(photo)
+    assert off(result, expected).mean() < 2
+    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(result.info["icc_profile"])))
+
+
+def test_srgb_by_another_name_is_left_alone():
+    profile = rgb_profile(SRGB, SRGB_CURVE)
+    image = load_image(encoded(PHOTOS["coffee"], icc_profile=profile))
+    assert (np.asarray(image) == PHOTOS["coffee"]).all() and image.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("kind", ["L", "LA", "I;16"])
+def test_gray_gamma(kind, colorizer):
+    photo = np.asarray(Image.fromarray(PHOTOS["astronaut"]).convert("L"))
+    light = np.where(photo <= .04045*255, photo/255/12.92, ((photo/255 + .055)/1.055)**2.4)
+    stored = np.round(light**(1/1.8)*255).astype(np.uint8)
+    assert off(stored, photo).mean() > 10
+    image = {"L": stored, "LA": np.dstack([stored, np.full_like(stored, 200)]), "I;16": stored.astype(np.uint16)*257}[kind]
+    file = encoded(Image.fromarray(image), icc_profile=gray_profile(gamma(1.8)))
+    loaded = load_image(file)
+    assert loaded.mode == ("RGBA" if kind == "LA" else "RGB")
+    assert off(np.asarray(loaded)[..., :3], np.stack([photo]*3, 2)).mean() < 1 and np.ptp(np.asarray(loaded)[..., :3], axis=2).max() <= 1
+    assert colorizer(file).info["icc_profile"][16:20] == b"RGB "
+
+
+def test_cmyk():
+    corners = np.array([[[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [255, 255, 0, 0], [0, 0, 0, 255]]], np.uint8)
+    image = Image.frombytes("CMYK", (5, 1), corners.tobytes())
+    loaded = load_rgb(encoded(image, "TIFF", icc_profile=cmyk_profile()))[0]
+    assert off(loaded, [[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]]).max() < 12
+
+
+def test_a_broken_profile_is_named_once_in_one_line(python, tmp_path):
+    (tmp_path/"photo.png").write_bytes(encoded(PHOTOS["coffee"], icc_profile=b"no profile"))
+    done = python("from colorization.lab import load_rgb; [load_rgb('photo.png') for _ in range(3)]")
+    assert (done.returncode, done.stderr) == (0, "photo.png: its colour profile is broken, or meant for other pixels; it is ignored\n")
+
+
+@pytest.mark.parametrize("kind, ending", [("HEIF", "heic"), ("AVIF", "avif")])
+def test_heic_and_avif(kind, ending, colorizer, tmp_path):
+    if kind not in Image.SAVE: pytest.skip(f"nothing here writes {kind}")
+    photo = PHOTOS["coffee"]
+    profile, primaries, decode = SPACES["P3"]
+    (tmp_path/f"photo.{ending}").write_bytes(encoded(twin(photo, primaries, decode), kind, quality=95, icc_profile=profile))
+    (source, result), = colorizer.folder(tmp_path)
+    assert source.name == f"photo.{ending}" and result.size == (600, 400)
+    assert off(load_rgb(source), photo).mean() < 4
+
+
+def test_heic_without_its_package_names_the_extra(python, tmp_path):
+    (tmp_path/"photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    done = python("import sys; sys.modules['pillow_heif'] = None\nfrom colorization.cli import main; sys.exit(main(['colorize', '.', '-o', 'out']))")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "colorization: photo.heic: is a HEIC photo, which needs the extra heif; in a clone of this project: pip install '.[heif]'"
+
+
+def test_the_package_is_quick_to_import(python):
+    code = """
+import sys, colorization
+print('torch' in sys.modules, 'numpy' in sys.modules)
+from colorization import Colorizer
+print(Colorizer.__module__, 'torch' in sys.modules)
+try: colorization.Colourizer
+except AttributeError as e: print(e)
+"""
+    done = python(code)
+    assert done.stdout.splitlines() == ["False False", "colorization.colorize True", "module 'colorization' has no attribute 'Colourizer'"], done.stderr

@@ -285,7 +285,7 @@ def check(
 
 # %% ../nbs/tools/reports.ipynb #93ee6c87
 def update_reports():
-    "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers."
+    "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers; study and ablation keep their outputs, of long runs."
     from nbdev.clean import nbdev_clean
     target = _notebooks()
     work = target.parent.parent/"runs"/"update"
@@ -293,7 +293,7 @@ def update_reports():
     work.mkdir(parents=True)
     with chdir(work): _execute_all(REPORTS, work, {})
     for name in REPORTS:
-        shutil.copy(work/f"{name}.ipynb", target)
+        if name not in ("study", "ablation"): shutil.copy(work/f"{name}.ipynb", target)
         shutil.copy(work/f"runs/reports/{name}.json", target/"numbers")
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")

@@ -32,8 +32,8 @@ $(KATEX): | $(VENV)/installed
 	npm install --silent --no-audit --no-fund --prefix $(VENV) katex@0.16
 
 cost:
-	@echo "make study: about MINUTES minutes for 10 epochs on two cores, 30 MB in nbs/$(RUN)"
-	@test -e $(VENV)/installed || echo "first the packages: 3 minutes and 6.5 GB in $(VENV), of which PyTorch is the most"
+	@echo "make study: about 6 minutes for 10 epochs on two cores, and 34 MB in nbs/$(RUN)"
+	@test -e $(VENV)/installed || echo "before it the packages, most of all PyTorch: 3 to 4 minutes, and 6.5 GB in $(VENV)"
 
 study: cost $(VENV)/installed
 	cd nbs && $(BIN)/papermill --log-output --no-progress-bar 04_finetune.ipynb out.ipynb -k python3 -p epochs $(EPOCHS) -p run_dir $(RUN)

@@ -22,7 +22,7 @@ from torchvision.transforms.v2.functional import normalize
 
 from .ground import pretrained
 from .lab import denormalize, lab_to_rgb
-from .training import Run, RunError, Task, check_injected, check_training, fit, open_run, prepare, update, validation_means
+from .training import Run, RunError, Task, check_training, fit, open_run, prepare, update, validation_means
 
 # %% ../nbs/05_gan_refine.ipynb #3799d30c
 BLOCKS = ["3", "8", "17", "26", "35"]  # the last ReLU of each of VGG-19's five blocks

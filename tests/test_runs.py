@@ -12,7 +12,7 @@ from colorization.eccv16 import load_model
 from colorization.finetune import finetune
 from colorization.training import RunError, read_losses, run_state
 
-RUN = "import torch; torch.set_num_threads(2); from colorization.finetune import finetune; finetune(size=32, lr=1e-3, run_dir='run', epochs=%d)"
+RUN = "import torch; torch.set_num_threads(2); from colorization.finetune import finetune; finetune(split='validation', valid_split='test', size=32, lr=1e-3, run_dir='run', epochs=%d)"
 
 
 def losses(folder): return [(r["train_loss"], r["valid_loss"]) for r in read_losses(folder)]

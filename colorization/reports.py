@@ -141,8 +141,8 @@ def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
     dataset:str="samples", # As for `load_photos`
-    photos:int=200, # How many of each split to take, at most
-    size:int=None, # Height and width of the photos; default: the model's own
+    photos:int=430, # How many of each split to take, at most
+    size:int=64, # Height and width of the photos; None: the model's own
     epochs=(6, 1), # Of fine-tuning, and of refinement
     seed:int=0, # Where all randomness starts
 ) -> tuple: # The two folders of the runs
@@ -285,7 +285,7 @@ def check(
 
 # %% ../nbs/tools/reports.ipynb #93ee6c87
 def update_reports():
-    "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers."
+    "Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers; study and ablation keep their outputs, of long runs."
     from nbdev.clean import nbdev_clean
     target = _notebooks()
     work = target.parent.parent/"runs"/"update"
@@ -293,7 +293,7 @@ def update_reports():
     work.mkdir(parents=True)
     with chdir(work): _execute_all(REPORTS, work, {})
     for name in REPORTS:
-        shutil.copy(work/f"{name}.ipynb", target)
+        if name not in ("study", "ablation"): shutil.copy(work/f"{name}.ipynb", target)
         shutil.copy(work/f"runs/reports/{name}.json", target/"numbers")
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")

@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'frequency_groups', 'photo_sums', 'estimate', 'with_error'
 import torch
 
 from .lab import lab_to_rgb
-from .metrics import AbErrors, colourfulness
+from .metrics import AbErrors, Table, colourfulness
 from .quantization import encode, rebalancing_weights
 
 # %% ../nbs/tools/compare.ipynb #cmp00005
@@ -81,10 +81,10 @@ def with_error(
 
 def error_table(
     rows:dict, # Name to what `photo_sums` gives
-) -> str: # A Markdown table
+) -> Table: # A Markdown table
     "Numbers with their errors."
     names = list(next(iter(rows.values())))
     columns = {name: title for name, title in COLUMNS.items() if name in names}
     lines = ["| | " + " | ".join(columns.values()) + " |", "|---|" + "---|"*len(columns)]
     lines += [f"| {row} | " + " | ".join(with_error(*estimate(sums[name]), percent="%" in title) for name, title in columns.items()) + " |" for row, sums in rows.items()]
-    return "\n".join(lines)
+    return Table("\n".join(lines))

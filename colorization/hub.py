@@ -58,7 +58,7 @@ def _download(repository, revision):
 def _problem(error, repository, revision):
     "What an error of the hub means."
     from huggingface_hub import errors
-    if isinstance(error, errors.GatedRepoError): return f"the repository is gated; ask for access on its page, then run hf auth login"
+    if isinstance(error, errors.GatedRepoError): return "the repository is gated; ask for access on its page, then run hf auth login"
     if isinstance(error, errors.RepositoryNotFoundError): return "no such file here, and no such repository on the Hugging Face hub that you may read"
     if isinstance(error, errors.RevisionNotFoundError): return f"the repository has no revision '{revision}'"
     if isinstance(error, errors.LocalEntryNotFoundError): return "no such file here, and the Hugging Face hub can't be reached; check the network, or give a file"

@@ -65,9 +65,7 @@ def load_network(
     source:str="compact", # `compact`, `eccv16`, the path of a checkpoint, or the folder of a run
 ): # An `ECCV16`
     "A network in evaluation mode, on the GPU if there is one. Raises `ModelError`."
-    path = Path(source)
-    model = load_model(str(path/"model.safetensors") if path.is_dir() else source)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
 
 # %% ../nbs/tools/reports.ipynb #a723de91
 @torch.no_grad()

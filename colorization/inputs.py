@@ -78,14 +78,15 @@ def _assigned(cell):
 
 def check_injected(
     cells, # The cells run so far, as text: IPython's `In`
+    error:type=ColorizationError, # What to raise
 ):
-    "Refuse a parameter that papermill was given, but that the notebook doesn't have. Raises `ColorizationError`."
+    "Refuse a parameter that papermill was given, but that the notebook doesn't have."
     injected = [i for i, cell in enumerate(cells) if cell.startswith("# Parameters\n")]
     if not injected: return
     declared = _assigned(cells[injected[-1] - 1])
     for name in _assigned(cells[injected[-1]]):
         near = get_close_matches(name, declared, 1)
-        if name not in declared: raise ColorizationError(f"{name}: is no parameter of this notebook; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(declared)}"))
+        if name not in declared: raise error(f"{name}: is no parameter of this notebook; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(declared)}"))
 
 # %% ../nbs/tools/inputs.ipynb #815130a6
 def at_least(

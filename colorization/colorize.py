@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image
 
 from .eccv16 import load_model
-from .ground import check_number, replacing
-from .inputs import ENDINGS, ColorizeError, photos_in
+from . import ENDINGS, ColorizeError, check_number, photos_in, replacing
 from .lab import ImageError, load_image, load_rgb, normalize, reconstruct, resize_rgb, rgb_to_lab, to_tensor
 
 # %% ../nbs/tools/colorize.ipynb #1a292e73

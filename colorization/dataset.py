@@ -19,7 +19,7 @@ from matplotlib.cbook import get_sample_data
 from skimage import data
 from torchvision.transforms import v2
 
-from .inputs import DatasetError, check_dataset
+from . import DatasetError, check_dataset
 from .lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8

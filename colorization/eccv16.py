@@ -17,8 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from . import __version__
-from .ground import cached, fetch, replacing, sha256
+from . import __version__, cached, fetch, replacing, sha256
 from .hub import ModelError, find_checkpoint, read_card
 from .quantization import ab_bins, anneal
 

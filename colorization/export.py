@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import ColorizationError, __version__
+from . import ColorizationError, __version__, check_number, replacing
 from .eccv16 import load_model
-from .ground import check_number, replacing
 
 # %% ../nbs/tools/export.ipynb #f90ee17d
 class LightnessToColours(nn.Module):

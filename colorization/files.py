@@ -15,9 +15,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from . import ColorizationError
-from .ground import check_number, sha256
-from .inputs import ENDINGS, ColorizeError, check_writable, photos_in
+from . import ENDINGS, ColorizationError, ColorizeError, check_number, check_writable, photos_in, sha256
 
 # %% ../nbs/tools/files.ipynb #e70c9920
 def _below(root, paths, output):

@@ -20,7 +20,7 @@ from torchvision.models import VGG19_Weights, vgg19
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2.functional import normalize
 
-from .ground import pretrained
+from . import pretrained
 from .lab import denormalize, lab_to_rgb
 from .training import Run, RunError, Task, check_training, fit, open_run, prepare, update, validation_means
 

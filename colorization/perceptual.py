@@ -12,8 +12,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights, Inception_V3_Weights, VGG16_Weights, inception_v3, vgg16
 
-from . import ColorizationError
-from .ground import pretrained
+from . import ColorizationError, pretrained
 
 # %% ../nbs/tools/perceptual.ipynb #eb9a678f
 class MetricError(ColorizationError):

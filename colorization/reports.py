@@ -19,12 +19,11 @@ import matplotlib as mpl
 import torch
 from datasets.table import embed_table_storage
 
-from . import ColorizationError, check_choice, check_number
+from . import ColorizationError, check_choice, check_number, write_json
 from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model
 from .finetune import finetune
 from .gan_refine import refine
-from .ground import write_json
 from .inputs import REPORTS
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import METRICS, AbErrors, evaluate, table

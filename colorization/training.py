@@ -25,10 +25,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from . import ColorizationError, __version__
+from . import ColorizationError, __version__, check_choice, check_number, replacing, write_csv, write_json, write_png
 from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model, save_model, with_objective
-from .ground import check_choice, check_number, replacing, write_csv, write_json, write_png
 from .hub import check_model
 from .inputs import RANGES
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, show_images, to_tensor

@@ -130,7 +130,7 @@ def _type(parameter):
     "The argument type of a training's parameter."
     if parameter in RANGES: return at_least(**dict(kind=float) | RANGES[parameter])
     if parameter in CHOICES: return one_of(*CHOICES[parameter])
-    return dict(model=MODEL, dataset=DATASET, run_dir=checked("inputs", "check_writable", "run_dir")).get(parameter, str)
+    return dict(model=MODEL, dataset=DATASET, run_dir=checked("ground", "check_writable", "run_dir")).get(parameter, str)
 
 def add_training(commands, module, name, help):
     "Declare a command that runs the training function `name` of `module`; its parameters become options."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SRGB', 'SPACES', 'XYZ_FROM_RGB', 'WHITE', 'RGB_FROM_XYZ', 'show_images', 'ImageError', 'load_image', 'load_rgb',
            'resize_rgb', 'rgb_to_lab', 'to_tensor', 'lab_to_rgb', 'to_uint8', 'normalize', 'denormalize', 'preprocess',
-           'reconstruct']
+           'reconstruct', 'lightness', 'lab_to_uint8']
 
 # %% ../nbs/00_lab_preprocessing.ipynb #fc7a68b0
 import contextlib, io, logging, os, struct
@@ -200,12 +200,15 @@ def _gamma(linear):
     return torch.where(linear <= 0.0031308, linear*12.92, 1.055*linear.clamp(min=0.0031308)**(1/2.4) - 0.055)
 
 # %% ../nbs/00_lab_preprocessing.ipynb #105a072d
+def _f(t):
+    "The curve of CIELAB: a cube root with a straight foot."
+    return torch.where(t > 0.008856, t.clamp(min=0.008856)**(1/3), 7.787*t + 16/116)
+
 def rgb_to_lab(
     rgb:torch.Tensor, # float `(B,3,H,W)` in [0, 1]
 ) -> torch.Tensor: # `(B,3,H,W)`: L in [0, 100], a and b in about [-110, 110]
     "sRGB to CIELAB (D65, 2° observer, as scikit-image's `rgb2lab`): batched, differentiable, on any device."
-    t = _matmul(XYZ_FROM_RGB/WHITE[:, None], _linear(rgb))
-    x, y, z = torch.where(t > 0.008856, t.clamp(min=0.008856)**(1/3), 7.787*t + 16/116).unbind(-3)
+    x, y, z = _f(_matmul(XYZ_FROM_RGB/WHITE[:, None], _linear(rgb))).unbind(-3)
     return torch.stack([116*y - 16, 500*(x - y), 200*(y - z)], -3)
 
 # %% ../nbs/00_lab_preprocessing.ipynb #3c78122c
@@ -219,16 +222,19 @@ def to_tensor(
 RGB_FROM_XYZ = torch.linalg.inv(XYZ_FROM_RGB)
 
 # %% ../nbs/00_lab_preprocessing.ipynb #a90ece84
+def _light(lab):
+    "CIELAB to linear light."
+    L, a, b = lab.unbind(-3)
+    y = (L + 16)/116
+    f = torch.stack([y + a/500, y, y - b/200], -3)
+    return _matmul(RGB_FROM_XYZ*WHITE, torch.where(f > 0.2068966, f.clamp(min=0.2068966)**3, (f - 16/116)/7.787))
+
 def lab_to_rgb(
     lab:torch.Tensor, # `(B,3,H,W)`: L in [0, 100], a and b in Lab units
     clip:bool=True, # Clip to the sRGB gamut, [0, 1]
 ) -> torch.Tensor: # `(B,3,H,W)` in [0, 1], or beyond it where `clip` is False and the colour is out of gamut
     "CIELAB to sRGB, the inverse of `rgb_to_lab`: batched, differentiable, on any device."
-    L, a, b = lab.unbind(-3)
-    y = (L + 16)/116
-    f = torch.stack([y + a/500, y, y - b/200], -3)
-    t = torch.where(f > 0.2068966, f.clamp(min=0.2068966)**3, (f - 16/116)/7.787)
-    rgb = _gamma(_matmul(RGB_FROM_XYZ*WHITE, t))
+    rgb = _gamma(_light(lab))
     return rgb.clamp(0, 1) if clip else rgb
 
 # %% ../nbs/00_lab_preprocessing.ipynb #52bcdc5f
@@ -270,3 +276,23 @@ def reconstruct(
     if L.ndim == 3: return reconstruct(L[None], ab[None])[0]
     ab = F.interpolate(ab, size=L.shape[-2:], mode="bilinear", align_corners=False)
     return to_uint8(lab_to_rgb(torch.cat([L, ab], 1)))
+
+# %% ../nbs/00_lab_preprocessing.ipynb #tab00002
+_LUMINANCE = (XYZ_FROM_RGB[1][:, None]*_linear(torch.arange(256, dtype=torch.float64)/255)).float().numpy()
+
+def lightness(
+    rgb, # uint8 `(H,W,3)`
+) -> torch.Tensor: # float32 `(H,W)`, in [0, 100]
+    "L of an 8-bit photo, as `rgb_to_lab` gives it."
+    y = sum(np.take(table, rgb[..., channel]) for channel, table in enumerate(_LUMINANCE))
+    return 116*_f(torch.from_numpy(y)) - 16
+
+# %% ../nbs/00_lab_preprocessing.ipynb #tab00005
+_SRGB = to_uint8(_gamma(torch.linspace(0, 1, 2**14, dtype=torch.float64)).expand(1, 1, 1, -1)).ravel()
+
+def lab_to_uint8(
+    lab:torch.Tensor, # `(3,H,W)`: L in [0, 100], a and b in Lab units; on the CPU
+) -> np.ndarray: # uint8 `(H,W,3)`
+    "CIELAB to an 8-bit photo, clipped to the gamut: `to_uint8(lab_to_rgb(lab))` within one level."
+    index = (_light(lab).clamp(0, 1)*(len(_SRGB) - 1)).round().to(torch.int32)
+    return np.take(_SRGB, index.permute(1, 2, 0).numpy())

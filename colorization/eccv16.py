@@ -61,9 +61,11 @@ class ECCV16(nn.Module):
         temperature:float=0.38, # T of the annealed mean in `predict_ab`
         size:int=256, # Height and width of the input that it is best run at
         objective:str="classification", # `classification` over the 313 bins, or `regression` of ab'
+        shortcut:bool=False, # Whether block 8 sees block 2 too; the published network's doesn't
     ):
         super().__init__()
         self.width, self.temperature, self.size, self.objective = width, temperature, size, objective
+        self.sha256 = None  # of the file that the weights came from
         c64, c128, c256, c512 = (max(1, round(c*width)) for c in (64, 128, 256, 512))
         self.model1 = _block(1, c64, 2, stride=2)
         self.model2 = _block(c64, c128, 2, stride=2)
@@ -77,6 +79,13 @@ class ECCV16(nn.Module):
         self.apply(_initialize)
         nn.init.normal_(self.model8[-1].weight, std=0.01)
         if objective == "classification": self.model_out.weight = nn.Parameter(ab_bins().T[:, :, None, None]/110, requires_grad=False)
+        self.shortcut = None
+        if shortcut: self.add_shortcut()
+
+    def add_shortcut(self):
+        "Let block 8 see block 2 too; what the network gives stays the same until it is trained."
+        self.shortcut = nn.Conv2d(self.model2[-1].num_features, self.model8[0].out_channels, 1)
+        for parameter in self.shortcut.parameters(): nn.init.zeros_(parameter)
 
     def __repr__(self): return f"ECCV16(width={self.width:g}, temperature={self.temperature:g}, size={self.size})"
 
@@ -84,9 +93,11 @@ class ECCV16(nn.Module):
         l_norm:torch.Tensor, # L' `(B,1,H,W)` in [0, 1]
     ) -> torch.Tensor: # Logits over the 313 bins, `(B,313,H/4,W/4)`; of a regression ab', `(B,2,H/4,W/4)`
         "Logits over the bins, or ab', at a quarter of the input's height and width."
-        x = l_norm - 0.5
-        for block in (self.model1, self.model2, self.model3, self.model4, self.model5, self.model6, self.model7, self.model8): x = block(x)
-        return x
+        x = early = self.model2(self.model1(l_norm - 0.5))
+        for block in (self.model3, self.model4, self.model5, self.model6, self.model7, self.model8[0]): x = block(x)
+        if self.shortcut is not None:  # where 8 doesn't divide the size, x has a row and a column more
+            x = x + F.pad(self.shortcut(early), (0, x.shape[-1] - early.shape[-1], 0, x.shape[-2] - early.shape[-2]))
+        return self.model8[1:](x)
 
     def predict_ab(self,
         l_norm:torch.Tensor, # L' `(B,1,H,W)` in [0, 1]
@@ -123,9 +134,10 @@ def with_objective(
 ) -> ECCV16: # The network itself, or a new one with a fresh last layer
     "A network for an objective, with the weights of another in all layers but the last."
     if model.objective == objective and not fresh: return model
-    other = ECCV16(model.width, model.temperature, model.size, objective)
+    other = ECCV16(model.width, model.temperature, model.size, objective, model.shortcut is not None)
     state = {k: v for k, v in model.state_dict().items() if not k.startswith(("model8.6.", "model_out."))}
     other.load_state_dict(state, strict=False)
+    other.sha256 = model.sha256
     return other.train(model.training)
 
 # %% ../nbs/03_eccv16.ipynb #e9d954f6
@@ -135,7 +147,7 @@ def save_model(
     **facts, # What else the card shall say, e.g. `data="samples"`
 ):
     "Write weights and card to one safetensors file."
-    card = dict(architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size, objective=model.objective, version=__version__) | facts
+    card = dict(architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size, objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | facts
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     with replacing(path) as temporary: save_file(tensors, temporary, metadata=dict(card=json.dumps(card)))
 
@@ -146,9 +158,10 @@ def _load_checkpoint(path, name=None):
     card = read_card(path, name)
     with safe_open(path, "pt") as f: state = {k: f.get_tensor(k) for k in f.keys()}
     try:
-        model = ECCV16(card["width"], card["temperature"], card["size"], card.get("objective", "classification"))
+        model = ECCV16(card["width"], card["temperature"], card["size"], card.get("objective", "classification"), card.get("shortcut", False))
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError): raise ModelError(f"model {name}: its weights don't fit the network that its card describes (width {card.get('width')})") from None
+    model.sha256 = sha256(path)
     return model
 
 # %% ../nbs/03_eccv16.ipynb #54158cba
@@ -172,6 +185,7 @@ def _load_official():
     state = torch.load(fetch_weights(OFFICIAL_URLS, OFFICIAL_SHA256), map_location="cpu", weights_only=True)
     model = ECCV16(temperature=1.0)
     model.load_state_dict(state)
+    model.sha256 = OFFICIAL_SHA256
     return model
 
 # %% ../nbs/03_eccv16.ipynb #1eaefed4

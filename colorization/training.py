@@ -127,7 +127,7 @@ class Run:
             (self.folder/"snapshots").mkdir(parents=True, exist_ok=True)
             for left in self.folder.glob("**/.[0-9]*-*"): left.unlink()
             if self.rows: return
-            write_json(self.folder/"params.json", self.record)
+            write_json(self.folder/"params.json", self.record | dict(weights=task.network.sha256))
             L = rgb_to_lab(to_tensor(self.reference))[0, :1]
             for name, image in dict(gray=reconstruct(L, torch.zeros(2, 1, 1)), truth=self.reference, epoch_000=self.picture(task.network)).items(): self._snapshot(name, image)
         except OSError as e: raise RunError(f"run_dir {self.folder}: can't be written to ({e.strerror or e}); give another run_dir") from None

@@ -2,6 +2,6 @@ __version__ = "0.1.0"
 
 from .ground import (
     ENDINGS, HEIF_ENDINGS, ColorizationError, ColorizeError, DatasetError,
-    cached, check_choice, check_dataset, check_number, check_writable, fetch, number_problem, photos_in, pretrained,
+    alone, cached, check_choice, check_dataset, check_number, check_writable, fetch, number_problem, photos_in, pretrained,
     replacing, sha256, write_csv, write_json, write_png,
     on_demand as __getattr__)

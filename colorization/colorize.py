@@ -7,6 +7,7 @@ __all__ = ['TIFF_TAGS', 'DTYPES', 'follow_edges', 'paint', 'Colorizer', 'save_li
 
 # %% ../nbs/tools/colorize.ipynb #aa301984
 import copy, io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import ExifTags, Image
 
 from .eccv16 import load_model, upsample_ab
 from . import ENDINGS, ColorizeError, check_number, photos_in, replacing
-from .lab import ImageError, lab_to_uint8, lightness, load_image, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
+from .lab import ImageError, lab_to_uint8, lightness, load_image, load_rgb, resize_rgb
 
 # %% ../nbs/tools/colorize.ipynb #gf000001
 def follow_edges(
@@ -32,30 +33,31 @@ def follow_edges(
     return mean(slope), mean(mean_ab - slope*mean_L)
 
 # %% ../nbs/tools/colorize.ipynb #1a292e73
-def _rows(ab, top, bottom, height):
-    "Rows `top` to `bottom` of ab `(B,2,h,w)`, as if stretched to `height` (bilinear)."
-    last = ab.shape[2] - 1
-    y = ((torch.arange(top, bottom, device=ab.device) + 0.5)*ab.shape[2]/height - 0.5).clamp(0, last)
-    above = y.long()
-    return torch.lerp(ab[:, :, above], ab[:, :, (above + 1).clamp(max=last)], (y - above)[:, None])
+def _rows(a, top, bottom, height):
+    "Rows `top` to `bottom` of `(C,h,w)`, as if stretched to `height` (bilinear)."
+    last = a.shape[1] - 1
+    y = ((np.arange(top, bottom, dtype=np.float32) + 0.5)*np.float32(a.shape[1]/height) - 0.5).clip(0, last)
+    above = y.astype(int)
+    return a[:, above] + (a[:, np.minimum(above + 1, last)] - a[:, above])*(y - above).astype(np.float32)[:, None]
 
 # %% ../nbs/tools/colorize.ipynb #265e7344
 def paint(
     rgb, # The photo, uint8 `(H,W,3)`; it is painted over
     ab:torch.Tensor, # Its colours in Lab units, `(1,2,h,w)` at any size
     slope:torch.Tensor=None, # What is added to ab for each unit of L, `(1,2,h,w)`; `follow_edges` gives both
-    pixels:int=2**17, # How many pixels to work on at a time
+    pixels:int=2**16, # How many pixels to work on at a time
 ):
     "Give a photo new colours and keep its lightness: `reconstruct` in bounded memory."
     height, width, _ = rgb.shape
     lines = (ab if slope is None else torch.cat([ab, slope], 1)).cpu()
-    lines = upsample_ab(lines, (lines.shape[2], width))
+    lines = upsample_ab(lines, (lines.shape[2], width))[0].numpy()
     step = max(1, pixels//width)
-    for top in range(0, height, step):
+
+    def paint_strip(top):
         strip = rgb[top:top + step]
-        L, rows = lightness(strip), _rows(lines, top, top + len(strip), height)[0]
-        colours = rows if slope is None else rows[:2] + rows[2:]*L
-        strip[:] = lab_to_uint8(torch.cat([L[None], colours]))
+        L, rows = lightness(strip), _rows(lines, top, top + len(strip), height)
+        strip[:] = lab_to_uint8(L, rows if slope is None else rows[:2] + rows[2:]*L)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool: list(pool.map(paint_strip, range(0, height, step)))
 
 # %% ../nbs/tools/colorize.ipynb #618e2439
 def _opened(source):
@@ -106,7 +108,7 @@ class _Photo:
         self.alpha = np.array(image.getchannel("A")) if image.mode == "RGBA" else None
         self.rgb = np.array(image.convert("RGB"))
         flat = self.rgb if self.alpha is None else load_rgb(image)
-        self.l_norm, _ = normalize(rgb_to_lab(to_tensor(resize_rgb(flat, size))))
+        self.l_norm = torch.from_numpy(lightness(resize_rgb(flat, size))/100)[None, None]
 
     def painted(self, ab):
         "The photo in its new colours, as a PIL image."
@@ -190,14 +192,23 @@ class Colorizer:
         batch_size:int=8, # How many the network sees at a time
     ) -> list: # A picture for each
         "Colour several photos."
-        return [image for chunk in _chunks(_check_several(sources), batch_size) for image in self._coloured([_Photo(s, self.size) for s in chunk])]
+        chunks = _chunks(_check_several(sources), batch_size)
+        photos = ([_Photo(source, self.size) for source in chunk] for chunk in chunks)
+        return [photo.painted(ab) for chunk in photos for photo, ab in zip(chunk, self._colours(chunk))]
 
     def each(self,
         sources, # Photos, each anything that `load_rgb` takes
         batch_size:int=8, # How many photos to load at a time
+        then=None, # What to do with each source and its picture, such as to save it; its result is yielded in the picture's place
     ): # Yields `(source, picture)`, or `(source, ImageError)` where a photo can't be read
-        "Colour photos one after the other, for as many as there are."
-        for chunk in _chunks(_check_several(sources), batch_size): yield from zip(chunk, self._coloured([self._read(s) for s in chunk]))
+        "Colour photos in their order, for as many as there are, on all cores."
+        def finish(source, photo, ab):
+            picture = photo.painted(ab) if isinstance(photo, _Photo) else photo
+            return then(source, picture) if then else picture
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for chunk in _chunks(_check_several(sources), batch_size):
+                photos = list(pool.map(self._read, chunk))
+                yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos)))
 
     def folder(self,
         path, # A folder; those within it are searched too
@@ -211,11 +222,11 @@ class Colorizer:
         try: return _Photo(source, self.size)
         except ImageError as e: return ImageError(str(e))
 
-    def _coloured(self, photos):
-        "Yield the picture of each photo; errors among them are passed on."
+    def _colours(self, photos):
+        "ab of each photo, `(1,2,size,size)`; None for each error among them."
         l_norms = [p.l_norm for p in photos if isinstance(p, _Photo)]
-        ab = iter(self._predict_ab(torch.cat(l_norms)) if l_norms else [])
-        for p in photos: yield p.painted(next(ab)[None]) if isinstance(p, _Photo) else p
+        ab = iter(self._predict_ab(torch.cat(l_norms)).split(1) if l_norms else [])
+        return [next(ab) if isinstance(p, _Photo) else None for p in photos]
 
     @torch.inference_mode()
     def _predict_ab(self, l_norm):

@@ -7,11 +7,12 @@ __all__ = ['BAR', 'RECORDED', 'find_photos', 'result_name', 'Record', 'recorded'
            'colour_files']
 
 # %% ../nbs/tools/files.ipynb #d076e6e4
-import contextlib, io, json, os, re, sys
+import contextlib, io, json, os, sys
 from glob import glob
 from itertools import count, takewhile
 from pathlib import Path
 
+import psutil
 from PIL import Image
 from tqdm import tqdm
 
@@ -178,10 +179,11 @@ def plan(
 def remove_leftovers(
     targets, # Paths of results
 ):
-    "Remove the temporary files that a killed process has left."
+    "Remove the temporary files that a killed process has left; those of a process that runs are its own."
     for folder in {p.parent for p in targets}:
         for path in folder.glob(".[0-9]*-*"):
-            if folder/re.sub(r"^\.\d+-", "", path.name) in targets: path.unlink(missing_ok=True)
+            process, _, name = path.name[1:].partition("-")
+            if process.isdecimal() and folder/name in targets and not psutil.pid_exists(int(process)): path.unlink(missing_ok=True)
 
 # %% ../nbs/tools/files.ipynb #c22c2a5e
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
@@ -218,8 +220,8 @@ def colour_files(
     colorizer = Colorizer(**options)
     remove_leftovers(set(jobs.values()))
     with tqdm(total=len(jobs), initial=there, unit=" photos", smoothing=0, bar_format=BAR, disable=None) as bar:
-        for source, picture in colorizer.each(todo, batch_size):
-            if error := _finish(picture, jobs[source], quality):
+        for source, error in colorizer.each(todo, batch_size, lambda source, picture: _finish(picture, jobs[source], quality)):
+            if error:
                 failed += 1
                 bar.write(f"colorization: {error}", file=sys.stderr)
             elif folder: record.add(source, jobs[source], made)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OFFERED', 'ENDINGS', 'HEIF_ENDINGS', 'ColorizationError', 'on_demand', 'number_problem', 'check_number',
-           'check_choice', 'replacing', 'write_json', 'write_csv', 'write_png', 'ColorizeError', 'photos_in',
+           'check_choice', 'replacing', 'write_json', 'write_csv', 'write_png', 'alone', 'ColorizeError', 'photos_in',
            'check_writable', 'DatasetError', 'check_dataset', 'sha256', 'cached', 'fetch', 'pretrained']
 
 # %% ../nbs/tools/ground.ipynb #cd8d0db3
-import csv, hashlib, json, os, tempfile
+import csv, hashlib, json, os, platform, tempfile
 from contextlib import contextmanager
 from http.client import HTTPException
 from importlib import import_module
@@ -109,6 +109,27 @@ def write_png(
 ):
     "Write a PNG file."
     with replacing(path) as temporary: image.save(temporary, "PNG")
+
+# %% ../nbs/tools/ground.ipynb #lock0002
+@contextmanager
+def alone(
+    folder, # Made, if it isn't there
+    option:str="run_dir", # To begin the message with
+    error:type=ColorizationError, # What to raise
+):
+    "Keep a folder to this process while a block runs; raises `error` where another one has it, or where it can't be written to."
+    from filelock import FileLock, Timeout
+    lock, note = FileLock(Path(folder)/".lock"), Path(folder)/".owner"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        note.write_text(f"process {os.getpid()} on {platform.node()}")
+    except Timeout: raise error(f"{option} {folder}: {note.read_text() if note.exists() else 'another process'} is at work there; wait for it, or give another {option}") from None
+    except OSError as e: raise error(f"{option} {folder}: can't be written to ({e.strerror or e}); give another {option}") from None
+    try: yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 # %% ../nbs/tools/ground.ipynb #ddd33647
 class ColorizeError(ColorizationError):

@@ -278,21 +278,34 @@ def reconstruct(
     return to_uint8(lab_to_rgb(torch.cat([L, ab], 1)))
 
 # %% ../nbs/00_lab_preprocessing.ipynb #tab00002
-_LUMINANCE = (XYZ_FROM_RGB[1][:, None]*_linear(torch.arange(256, dtype=torch.float64)/255)).float().numpy()
+_STEPS = 2**16 - 1
+_LUMINANCE = (_STEPS*XYZ_FROM_RGB[1][:, None]*_linear(torch.arange(256, dtype=torch.float64)/255)).float().numpy()
+_LIGHTNESS = (116*_f(torch.linspace(0, 1, _STEPS + 1, dtype=torch.float64)) - 16).float().numpy()
 
 def lightness(
     rgb, # uint8 `(H,W,3)`
-) -> torch.Tensor: # float32 `(H,W)`, in [0, 100]
-    "L of an 8-bit photo, as `rgb_to_lab` gives it."
-    y = sum(np.take(table, rgb[..., channel]) for channel, table in enumerate(_LUMINANCE))
-    return 116*_f(torch.from_numpy(y)) - 16
+) -> np.ndarray: # float32 `(H,W)`, in [0, 100]
+    "L of an 8-bit photo, as `rgb_to_lab` gives it, to 0.01."
+    y = np.float32(0.5)
+    for channel, table in enumerate(_LUMINANCE): y = y + np.take(table, rgb[..., channel])
+    return np.take(_LIGHTNESS, y.astype(np.uint16))
 
 # %% ../nbs/00_lab_preprocessing.ipynb #tab00005
 _SRGB = to_uint8(_gamma(torch.linspace(0, 1, 2**14, dtype=torch.float64)).expand(1, 1, 1, -1)).ravel()
+_RGB_STEPS = ((len(_SRGB) - 1)*RGB_FROM_XYZ*WHITE).float().numpy()
+
+def _cubed(f):
+    "The inverse of the curve of CIELAB."
+    return np.where(f > np.float32(0.2068966), f*f*f, (f - np.float32(16/116))*np.float32(1/7.787))
 
 def lab_to_uint8(
-    lab:torch.Tensor, # `(3,H,W)`: L in [0, 100], a and b in Lab units; on the CPU
+    L, # Lightness, float32 `(H,W)`
+    ab, # a and b in Lab units, float32 `(2,H,W)`
 ) -> np.ndarray: # uint8 `(H,W,3)`
-    "CIELAB to an 8-bit photo, clipped to the gamut: `to_uint8(lab_to_rgb(lab))` within one level."
-    index = (_light(lab).clamp(0, 1)*(len(_SRGB) - 1)).round().to(torch.int32)
-    return np.take(_SRGB, index.permute(1, 2, 0).numpy())
+    "CIELAB to an 8-bit photo, clipped to the gamut: what `lab_to_rgb` and `to_uint8` give, within one level."
+    y = L*np.float32(1/116) + np.float32(16/116)
+    xyz, rgb = [_cubed(f) for f in (y + ab[0]*np.float32(1/500), y, y - ab[1]*np.float32(1/200))], np.empty((*L.shape, 3), np.uint8)
+    for channel, row in enumerate(_RGB_STEPS):
+        light = sum(factor*t for factor, t in zip(row, xyz)) + np.float32(0.5)
+        rgb[..., channel] = np.take(_SRGB, light.clip(0, len(_SRGB) - 1).astype(np.uint16))
+    return rgb

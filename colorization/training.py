@@ -10,6 +10,7 @@ __all__ = ['RunError', 'check_training', 'describe_data', 'colorize_reference', 
 # %% ../nbs/tools/training.ipynb #d5ddb7e7
 import csv, json, platform, time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from . import ColorizationError, __version__, check_choice, check_number, replacing, write_csv, write_json, write_png
+from . import ColorizationError, __version__, alone, check_choice, check_number, replacing, write_csv, write_json, write_png
 from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model, save_model, with_objective
 from .hub import check_model
@@ -198,24 +199,25 @@ def fit(
     loader, # Training batches, prepared by the task's accelerator
     epochs:int, # Epochs in total, those that an earlier run did included
 ):
-    "Train to `epochs`; after each one validate, colorize the reference photo, save, and print one line."
+    "Train to `epochs`; after each one validate, colorize the reference photo, save, and print one line. No other process may write to the run's folder meanwhile."
     accelerator = task.accelerator
     run.writes = accelerator.is_main_process
-    run.start(task)
-    bar = master_bar(range(run.epoch, epochs))
-    for epoch in bar:
-        started, mean = time.perf_counter(), Mean(accelerator)
-        loader.set_epoch(epoch)
-        loader.dataset.set_epoch(epoch)
-        for model in task.models.values(): model.train()
-        for i, (l_norm, ab_norm) in enumerate(progress_bar(loader, parent=bar)):
-            mean.add(task.step(l_norm, ab_norm, (epoch + i/len(loader))/epochs), len(l_norm))
-        for model in task.models.values(): model.eval()
-        row = dict(epoch=epoch + 1, **mean.result(), **task.validate(), seconds=round(time.perf_counter() - started, 1))
-        run.end_epoch(row, task)
-        accelerator.print(f"epoch {row['epoch']}/{epochs}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"), flush=True)
-        for warning in task.watch(row): accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
-    accelerator.end_training()
+    with alone(run.folder, "run_dir", RunError) if run.writes else nullcontext():
+        run.start(task)
+        bar = master_bar(range(run.epoch, epochs))
+        for epoch in bar:
+            started, mean = time.perf_counter(), Mean(accelerator)
+            loader.set_epoch(epoch)
+            loader.dataset.set_epoch(epoch)
+            for model in task.models.values(): model.train()
+            for i, (l_norm, ab_norm) in enumerate(progress_bar(loader, parent=bar)):
+                mean.add(task.step(l_norm, ab_norm, (epoch + i/len(loader))/epochs), len(l_norm))
+            for model in task.models.values(): model.eval()
+            row = dict(epoch=epoch + 1, **mean.result(), **task.validate(), seconds=round(time.perf_counter() - started, 1))
+            run.end_epoch(row, task)
+            accelerator.print(f"epoch {row['epoch']}/{epochs}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"), flush=True)
+            for warning in task.watch(row): accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
+        accelerator.end_training()
 
 # %% ../nbs/tools/training.ipynb #f82bb880
 def update(accelerator, optimizer, loss):

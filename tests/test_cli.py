@@ -68,7 +68,7 @@ def test_killed_folder_job_goes_on(hundred, tmp_path):
     finished = {p: t for p, t in files(tmp_path/"out").items() if not p.name.startswith(".")}
     assert 40 <= len(finished) < 90
     for p in finished: Image.open(tmp_path/"out"/p).load()
-    (tmp_path/"out/0/0/.123-photo 60.jpg").write_bytes(b"half a file")
+    (tmp_path/"out/0/0/.99999999-photo 60.jpg").write_bytes(b"half a file")
 
     done = run(tmp_path, "colorize", root, "-o", "out")
     assert done.returncode == 1
@@ -85,6 +85,17 @@ def test_killed_folder_job_goes_on(hundred, tmp_path):
     again = run(tmp_path, "colorize", root, "-o", "out")
     assert again.returncode == 1 and lines(again)[-1].startswith("0 coloured, 90 already there, 10 failed; ")
     assert files(tmp_path/"out") == results
+
+
+def test_two_jobs_in_one_folder(hundred, tmp_path):
+    root, bad = hundred
+    jobs = [start(tmp_path, "colorize", root, "-o", "out", stderr=subprocess.PIPE) for _ in range(2)]
+    for job in jobs:
+        _, stderr = job.communicate(timeout=300)
+        assert job.returncode == 1 and b", 10 failed; " in stderr.splitlines()[-1], stderr
+    results = files(tmp_path/"out")
+    assert set(results) == set(files(root)) - bad
+    for p in results: Image.open(tmp_path/"out"/p).load()
 
 
 def test_24_megapixels_in_bounded_memory(tmp_path):

@@ -1,4 +1,5 @@
 "The project as a whole: the study's command, papermill's output among the sources, the package's contents."
+import json
 import re
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ def test_study_command_and_its_leftovers(clone, tmp_path_factory):
     done = papermill(clone/"nbs", "out.ipynb", *PARAMETERS, str(run))
     assert done.returncode == 0, done.stderr[-2000:]
     for file in ("params.json", "losses.csv", "model.safetensors", "grid.png", "snapshots/epoch_001.png"): assert (run/file).exists(), file
+    assert json.loads((run/"params.json").read_text())["weights"] == json.loads((ROOT/"colorization/compact.json").read_text())["sha256"]
 
     before = contents(clone)
     (clone/".venv").mkdir()

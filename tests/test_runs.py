@@ -28,11 +28,11 @@ def test_killed_run_goes_on_exactly(tmp_path, python):
     process.send_signal(signal.SIGKILL)
     process.wait()
     load_model(run/"model.safetensors")
-    (run/".123-model.safetensors").write_bytes(b"half a file")
+    (run/".99999999-model.safetensors").write_bytes(b"half a file")
     done = len(read_losses(run))
     assert python(RUN % (done + 1)).returncode == 0
     assert [r["epoch"] for r in read_losses(run)] == list(range(1, done + 2))
-    assert not list(run.rglob(".*"))
+    assert [p.name for p in run.rglob(".*")] == [".lock"]
 
     resumed, state = losses(run), run_state(run)
     run.rename(tmp_path/"killed")
@@ -50,7 +50,7 @@ def test_full_disk_keeps_what_was_done(tmp_path, python):
     assert failed.returncode == 1
     assert "RunError: run_dir run: epoch 2 can't be saved" in failed.stderr.splitlines()[-1]
     assert {p: p.read_bytes() for p in run.glob("*.*")} == before
-    assert not list(run.rglob(".*"))
+    assert [p.name for p in run.rglob(".*")] == [".lock"]
     assert python(RUN % 2).returncode == 0
     assert len(read_losses(run)) == 2
 
@@ -69,3 +69,17 @@ def test_two_processes(tmp_path):
     assert done.stdout.count("epoch 1/2") == 1
     assert len(read_losses(tmp_path/"run")) == 2
     load_model(tmp_path/"run/model.safetensors")
+
+
+def test_two_runs_in_one_folder(tmp_path, python):
+    first = subprocess.Popen([sys.executable, "-c", RUN % 1000], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), stdout=subprocess.DEVNULL)
+    deadline = time.time() + 200
+    while not (tmp_path/"run/losses.csv").exists():
+        assert first.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    second = python(RUN % 1000)
+    assert second.returncode == 1
+    assert f"RunError: run_dir run: process {first.pid} on " in second.stderr.splitlines()[-1]
+    assert first.poll() is None
+    first.kill()
+    first.wait()

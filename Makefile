@@ -19,7 +19,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | 
 missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>/dev/null),,$(program))))
 need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missing,$(1)); on Debian: apt-get install npm chromium chromium-driver))
 
-.PHONY: study test test-site browser export picture reports docs cost
+.PHONY: study test test-site browser export picture reports benchmark docs cost
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +69,11 @@ test-site: browser docs
 reports: $(VENV)/installed
 	$(BIN)/colorization report run --folder '$(REPORTS)' --model '$(MODEL)' --dataset '$(DATASET)'
 	@echo "figures, numbers and notebooks: $(REPORTS)"
+
+benchmark: $(VENV)/installed
+	$(BIN)/pip install -q -e '.[bench]'
+	mkdir -p '$(REPORTS)'
+	$(BIN)/papermill --log-output --no-progress-bar -k python3 nbs/reports/benchmark.ipynb '$(REPORTS)/benchmark.ipynb' -p folder '$(REPORTS)' $(BENCHMARK)
 
 docs: $(VENV)/installed $(KATEX)
 	$(BIN)/python .ci/site.py $(KATEX)/dist _docs

@@ -8,7 +8,7 @@ __all__ = ['COMMANDS', 'command', 'add_photos', 'add_model', 'add_colorize', 'ca
            'add_info', 'main']
 
 # %% ../nbs/tools/cli.ipynb #020a6806
-import argparse, ast, json, sys, tempfile, time, warnings
+import argparse, ast, json, os, sys, tempfile, time, warnings
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -268,6 +268,7 @@ def main(
     argv=None, # Arguments; default: those of the program
 ) -> int: # Exit code
     "The program `colorization`."
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):

@@ -175,7 +175,7 @@ class Colorizer:
         self.device = _device(device)
         self.dtype = _dtype(dtype, self.device)
         network = copy.deepcopy(model) if isinstance(model, torch.nn.Module) else load_model(_check_model(model))
-        self.name, self.model = model, network.to(self.device).eval()
+        self.name, self.model = model, network.to(self.device, memory_format=torch.channels_last).eval()
         self.temperature = network.temperature if temperature is None else temperature
         self.size = network.size if size is None else size
 

@@ -147,7 +147,7 @@ def test_embedded_photo_and_options(page):
     page.all("#model input")[1].click()
     wait(lambda: len(page.slides()) == 2 and page.all("#slider img")[1].get_attribute("src") != before)
     assert float(page.first("#temperature input[type=number]").get_property("value")) == 0.38    # this model's own
-    assert [p.text for p in page.all("#gallery .caption-label")] == ["gray", "compact, T = 1", "run/model, T = 0.38"]
+    assert [p.text for p in page.all("#gallery .caption-label")] == ["gray", "compact, T = 0.8", "run/model, T = 0.38"]
     page.says("camera-coloured.png: 512 × 512 pixels")
 
 

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 
 from .eccv16 import load_model, upsample_ab
 from . import ENDINGS, ColorizeError, check_number, photos_in, replacing
-from .lab import ImageError, lab_to_uint8, lightness, load_image, load_rgb, resize_rgb
+from .lab import ImageError, lab_to_uint8, lightness, load_image, load_rgb
 
 # %% ../nbs/tools/colorize.ipynb #gf000001
 def follow_edges(
@@ -106,9 +106,11 @@ class _Photo:
         image = load_image(opened, getattr(source, "name", None) if hasattr(source, "read") else None)
         self.info = _kept(opened, image) if isinstance(opened, Image.Image) else {}
         self.alpha = np.array(image.getchannel("A")) if image.mode == "RGBA" else None
-        self.rgb = np.array(image.convert("RGB"))
-        flat = self.rgb if self.alpha is None else load_rgb(image)
-        self.l_norm = torch.from_numpy(lightness(resize_rgb(flat, size))/100)[None, None]
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        self.rgb = np.array(rgb)
+        flat = rgb if self.alpha is None else Image.fromarray(load_rgb(image))
+        small = np.array(flat.resize((size, size), Image.Resampling.BICUBIC))
+        self.l_norm = torch.from_numpy(lightness(small)/100)[None, None]
 
     def painted(self, ab):
         "The photo in its new colours, as a PIL image."

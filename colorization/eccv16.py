@@ -13,11 +13,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from . import __version__, cached, fetch, replacing, sha256
+from . import __version__, cached, fetch, read_tensors, sha256, write_tensors
 from .hub import ModelError, find_checkpoint, read_card
 from .quantization import ab_bins, anneal
 
@@ -149,14 +147,15 @@ def save_model(
     "Write weights and card to one safetensors file."
     card = dict(architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size, objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | facts
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    with replacing(path) as temporary: save_file(tensors, temporary, metadata=dict(card=json.dumps(card)))
+    write_tensors(path, tensors, card=json.dumps(card))
 
 # %% ../nbs/03_eccv16.ipynb #18660e3a
 def _load_checkpoint(path, name=None):
     "The network in one of our checkpoints, on the CPU; messages call it by its name."
     name = path if name is None else name
     card = read_card(path, name)
-    with safe_open(path, "pt") as f: state = {k: f.get_tensor(k) for k in f.keys()}
+    try: state, _ = read_tensors(path)
+    except ValueError as e: raise ModelError(f"model {name}: its weights are damaged ({e}); get the file again") from None
     try:
         model = ECCV16(card["width"], card["temperature"], card["size"], card.get("objective", "classification"), card.get("shortcut", False))
         model.load_state_dict(state)

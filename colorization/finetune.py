@@ -88,6 +88,7 @@ def finetune(
     run_dir:str="runs/finetune", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
+    save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
 ) -> Run: # The finished run
     """The study's fine-tuning: class-rebalanced cross-entropy with Adam, a picture, scores and a checkpoint after every epoch.
 

@@ -202,6 +202,7 @@ def refine(
     run_dir:str="runs/refine", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
+    save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
 ) -> Run: # The finished run
     """The study's second stage: a colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 

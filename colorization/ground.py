@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['OFFERED', 'ENDINGS', 'HEIF_ENDINGS', 'ColorizationError', 'on_demand', 'number_problem', 'check_number',
-           'check_choice', 'replacing', 'write_json', 'write_csv', 'write_png', 'alone', 'ColorizeError', 'photos_in',
-           'check_writable', 'DatasetError', 'check_dataset', 'sha256', 'cached', 'fetch', 'pretrained']
+           'check_choice', 'replacing', 'write_json', 'write_csv', 'write_png', 'write_tensors', 'read_tensors',
+           'alone', 'ColorizeError', 'photos_in', 'check_writable', 'DatasetError', 'check_dataset', 'sha256', 'cached',
+           'fetch', 'pretrained']
 
 # %% ../nbs/tools/ground.ipynb #cd8d0db3
 import csv, hashlib, json, os, platform, tempfile
@@ -109,6 +110,38 @@ def write_png(
 ):
     "Write a PNG file."
     with replacing(path) as temporary: image.save(temporary, "PNG")
+
+# %% ../nbs/tools/ground.ipynb #tens0002
+def _digest(tensors, facts):
+    "SHA-256 over named tensors and facts."
+    from torch import uint8
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
+        digest.update(tensor.flatten().view(uint8).numpy().data)
+    return digest.hexdigest()
+
+def write_tensors(
+    path, # Where the file shall be
+    tensors:dict, # Name to tensor, contiguous and on the CPU
+    **facts:str, # What the header shall say
+):
+    "Write a safetensors file that can be told from a damaged one."
+    from safetensors.torch import save_file
+    with replacing(path) as temporary: save_file(tensors, temporary, metadata=facts | dict(sha256=_digest(tensors, facts)))
+
+def read_tensors(
+    path, # A safetensors file
+) -> tuple: # Name to tensor, and what the header says
+    "Tensors and facts of a file, on the CPU. Raises `ValueError` for one that is damaged."
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, "pt") as f: tensors, facts = {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}
+    except SafetensorError as e: raise ValueError(str(e)) from None
+    written = facts.pop("sha256", None)
+    if written and written != _digest(tensors, facts): raise ValueError("not what was written")
+    return tensors, facts
+
 
 # %% ../nbs/tools/ground.ipynb #lock0002
 @contextmanager

@@ -147,14 +147,14 @@ def save_model(
     "Write weights and card to one safetensors file."
     card = dict(architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size, objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | facts
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_tensors(path, tensors, card=json.dumps(card))
+    write_tensors(path, tensors, "card", card)
 
 # %% ../nbs/03_eccv16.ipynb #18660e3a
 def _load_checkpoint(path, name=None):
     "The network in one of our checkpoints, on the CPU; messages call it by its name."
     name = path if name is None else name
     card = read_card(path, name)
-    try: state, _ = read_tensors(path)
+    try: state, _ = read_tensors(path, "card")
     except ValueError as e: raise ModelError(f"model {name}: its weights are damaged ({e}); get the file again") from None
     try:
         model = ECCV16(card["width"], card["temperature"], card["size"], card.get("objective", "classification"), card.get("shortcut", False))

@@ -124,21 +124,25 @@ def _digest(tensors, facts):
 def write_tensors(
     path, # Where the file shall be
     tensors:dict, # Name to tensor, contiguous and on the CPU
-    **facts:str, # What the header shall say
+    entry:str, # The header's entry for the facts
+    facts:dict, # Anything that JSON can hold
 ):
-    "Write a safetensors file that can be told from a damaged one."
+    "Write a safetensors file that can be told from a damaged one; the facts get its `tensors_sha256`."
     from safetensors.torch import save_file
-    with replacing(path) as temporary: save_file(tensors, temporary, metadata=facts | dict(sha256=_digest(tensors, facts)))
+    signed = facts | dict(tensors_sha256=_digest(tensors, facts))
+    with replacing(path) as temporary: save_file(tensors, temporary, metadata={entry: json.dumps(signed)})
 
 def read_tensors(
     path, # A safetensors file
-) -> tuple: # Name to tensor, and what the header says
-    "Tensors and facts of a file, on the CPU. Raises `ValueError` for one that is damaged."
+    entry:str, # The header's entry for the facts
+) -> tuple: # Name to tensor, and the facts
+    "Tensors of a file, on the CPU, and what its header says of them. Raises `ValueError` for one that is damaged."
     from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, "pt") as f: tensors, facts = {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}
+        with safe_open(path, "pt") as f: tensors, header = {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}
     except SafetensorError as e: raise ValueError(str(e)) from None
-    written = facts.pop("sha256", None)
+    facts = json.loads(header.get(entry, "{}"))
+    written = facts.pop("tensors_sha256", None)
     if written and written != _digest(tensors, facts): raise ValueError("not what was written")
     return tensors, facts
 

@@ -108,7 +108,7 @@ class Run:
             self._load(task)
             if not self.writes: return
             (self.folder/"snapshots").mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob("**/.[0-9]*-*"): left.unlink()
+            for left in (*self.folder.glob("**/.[0-9]*-*"), *self.folder.glob(".tmp*")): left.unlink()  # the second are safetensors' own
             if self.rows: write_csv(self.folder/"losses.csv", self.rows)
             if self.rows or self.place: return
             write_json(self.folder/"params.json", self.record | dict(weights=task.network.sha256))
@@ -125,11 +125,11 @@ class Run:
         there = [path for name in STATES if (path := self.folder/name).exists()]
         for path in there:
             try:
-                tensors, facts = read_tensors(path)
+                tensors, facts = read_tensors(path, "state")
                 restore(tensors, task.models, task.optimizers)
-                self.rows, self.place = json.loads(facts["rows"]), json.loads(facts.get("place", "{}"))
+                self.rows, self.place = facts["rows"], facts["place"]
                 return
-            except (OSError, KeyError, TypeError, ValueError, RuntimeError): task.accelerator.print(f"run_dir {self.folder}: {path.name} is damaged or of another network", flush=True)
+            except (OSError, KeyError, TypeError, ValueError, RuntimeError): task.accelerator.print(f"run_dir {self.folder}: {path.name} is damaged, or of another network or version", flush=True)
         if there: raise RunError(f"run_dir {self.folder}: no state to go on from; give another run_dir, or delete this one")
 
     def _snapshot(self, name, image): write_png(self.folder/"snapshots"/f"{name}.png", Image.fromarray(image))
@@ -142,7 +142,7 @@ class Run:
         if free < needed + 10**6: raise OSError(f"{needed/1e6:.0f} MB needed, {free/1e6:.0f} MB free")
         newest, before = (self.folder/name for name in STATES)
         with replacing(newest) as temporary:
-            write_tensors(temporary, tensors, rows=json.dumps(rows), place=json.dumps(place))
+            write_tensors(temporary, tensors, "state", dict(rows=rows, place=place))
             if newest.exists(): newest.replace(before)
 
     def keep(self, task, place:dict):
@@ -276,5 +276,5 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
 # %% ../nbs/tools/training.ipynb #f78bcfe6
 def run_state(run_dir) -> dict: # Name to tensor
     "All tensors in the state of a run: weights, and what the optimizers remember."
-    return read_tensors(Path(run_dir)/"state.safetensors")[0]
+    return read_tensors(Path(run_dir)/"state.safetensors", "state")[0]
 

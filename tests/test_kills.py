@@ -1,0 +1,69 @@
+"A run and a folder job, killed at random moments again and again: a few times here, 25 times by `make kills`."
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+from PIL import Image
+
+from colorization.compare import read_losses
+from colorization.dataset import load_photos
+from colorization.training import run_state
+
+KILLS = int(os.environ.get("KILLS", 3))
+ENV = os.environ | dict(PYTHONPATH=str(ROOT))
+TRAIN = """
+import torch
+torch.set_num_threads(1)
+from colorization.finetune import finetune
+finetune(split='validation', valid_split='test', size=32, batch_size=5, lr=1e-3, epochs=%d, run_dir='%s', save_minutes=%g)"""
+
+
+def killed(code, folder, begun, longest):
+    "Start a program, wait until `begun()`, kill it at a random moment within `longest` seconds; whether it was still at work."
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 200
+    while not begun() and process.poll() is None:
+        assert time.time() < deadline
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, longest))
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
+    random.seed(0)
+    epochs, owner = KILLS + 5, tmp_path/"broken/.owner"
+    for _ in range(KILLS):
+        owner.unlink(missing_ok=True)
+        assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
+    assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
+    assert python(TRAIN % (epochs, "whole", 10)).returncode == 0
+    rows, whole = ([{k: v for k, v in row.items() if k != "seconds"} for row in read_losses(tmp_path/name)] for name in ("broken", "whole"))
+    assert rows == whole and len(rows) == epochs
+    state, whole = (run_state(tmp_path/name) for name in ("broken", "whole"))
+    assert state.keys() == whole.keys()
+    for name, tensor in state.items(): assert tensor.equal(whole[name]), name
+    assert (tmp_path/"broken/model.safetensors").read_bytes() == (tmp_path/"whole/model.safetensors").read_bytes()
+    assert [p.name for p in (tmp_path/"broken").rglob(".*")] == [".lock"]
+
+
+def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
+    random.seed(0)
+    photos = [row["image"] for row in load_photos("samples", "train").select(range(12*KILLS))]
+    (tmp_path/"photos").mkdir()
+    for i, photo in enumerate(photos): photo.resize((300, 300)).save(tmp_path/f"photos/{i:03d}.png")
+    code = "import sys; sys.argv[1:] = ['colorize', 'photos', '-o', 'out']; from colorization.cli import main; sys.exit(main())"
+    done = {}
+    def results(): return {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/[0-9]*.png")}
+    for _ in range(KILLS):
+        assert killed(code, tmp_path, lambda: len(results()) > len(done), 0.1)
+        for path in results(): Image.open(path).load()
+        assert results().items() >= done.items()
+        done = results()
+    last = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
+    assert f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; " in last.stderr.splitlines()[-1]
+    assert results().items() >= done.items() and len(results()) == len(photos)

@@ -203,6 +203,8 @@ def refine(
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
     save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
+    precision:str="auto", # `fp32`, `bf16`, or `auto`: bf16 on a GPU that computes in it
+    accumulate:int=1, # Batches whose gradients make one step
 ) -> Run: # The finished run
     """The study's second stage: a colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 

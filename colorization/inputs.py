@@ -17,10 +17,11 @@ from . import ColorizationError, number_problem
 # %% ../nbs/tools/inputs.ipynb #4248f8c8
 COUNT = dict(low=0, kind=int)
 RANGES = dict(
-    epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), size=COUNT | dict(low=32), seed=COUNT, workers=COUNT, save_minutes=dict(),
+    epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), size=COUNT | dict(low=32), seed=COUNT, workers=COUNT,
+    accumulate=COUNT | dict(low=1), save_minutes=dict(),
     lr=dict(above=True), discriminator_lr=dict(above=True), adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),
     smoothing=dict(low=0.5, high=1, above=True), temperature=dict(high=1))  # for `check_number`
-CHOICES = dict(rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"))
+CHOICES = dict(rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=("auto", "fp32", "bf16"))
 SPLITS = ("train", "validation", "test")  # of the embedded photos
 METRICS = ("auc", "psnr", "ssim", "colourfulness", "clipped", "lpips", "fid", "vgg16_top1")
 REPORTS = ("baseline", "gamut", "temperature", "epochs", "results", "study", "ablation", "legacy")

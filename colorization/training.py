@@ -7,7 +7,7 @@ __all__ = ['STATES', 'DIVERGED', 'RunError', 'check_training', 'describe_data', 
            'update', 'validation_means', 'validation_loss', 'loaders', 'open_run', 'prepare', 'run_state']
 
 # %% ../nbs/tools/training.ipynb #d5ddb7e7
-import json, platform, shutil, time
+import json, os, platform, shutil, time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from fastprogress.fastprogress import master_bar, progress_bar
 from safetensors import SafetensorError
@@ -26,7 +27,7 @@ from . import ColorizationError, __version__, alone, check_choice, check_number,
 from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model, save_model, with_objective
 from .hub import check_model
-from .inputs import RANGES
+from .inputs import CHOICES, RANGES
 from .state import Mean, any_process, restore, state_tensors, stopping
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, to_tensor
 
@@ -36,13 +37,14 @@ class RunError(ColorizationError):
 
 def check_training(
     params:dict, # All parameters of a stage
-    **choices, # Those of the stage's own that are one of several: name to what may be given
 ) -> dict: # The same parameters
     "Refuse parameters that can't work; raises `RunError` or `ModelError`."
     for name in [name for name in RANGES if name in params]: check_number(name, params[name], error=RunError, **RANGES[name])
-    for name, allowed in (choices | dict(resume=(True, False))).items(): check_choice(name, params[name], allowed, RunError)
+    for name in [name for name in CHOICES if name in params]: check_choice(name, params[name], CHOICES[name], RunError)
+    check_choice("resume", params["resume"], (True, False), RunError)
     check_model(params["model"])
     return params
+
 
 # %% ../nbs/tools/training.ipynb #7b6d2681
 def describe_data(photos) -> dict: # `photos` and `fingerprint`
@@ -192,14 +194,14 @@ def _epoch(run, task, loader, epochs, bar, asked):
     for part in (loader, loader.dataset): part.set_epoch(epoch)
     for model in task.models.values(): model.train()
     for i, (l_norm, ab_norm) in enumerate(progress_bar(skip_first_batches(loader, done), parent=bar), done + 1):
-        losses = task.step(l_norm, ab_norm, (epoch + (i - 1)/len(loader))/epochs)
+        with accelerator.accumulate(): losses = task.step(l_norm, ab_norm, (epoch + (i - 1)/len(loader))/epochs)
         if bad := [name for name, loss in losses.items() if not loss.isfinite()]: raise RunError(f"run_dir {run.folder}: {bad[0]} is no number any more at batch {i} of epoch {epoch + 1}; {DIVERGED}")
         mean.add(losses, len(l_norm))
         stop, save = any_process(accelerator, bool(asked), run.writes and time.perf_counter() - saved >= 60*minutes)
-        if stop or save:
+        if (stop or save) and accelerator.sync_gradients:
             run.keep(task, dict(batches=i*accelerator.num_processes, sums=mean.totals(), seconds=time.perf_counter() - began))
+            if stop: return accelerator.print(f"epoch {epoch + 1}/{epochs}: stopped after {i} of {len(loader)} batches; the same run goes on from there", flush=True)
             saved = time.perf_counter()
-        if stop: return accelerator.print(f"epoch {epoch + 1}/{epochs}: stopped after {i} of {len(loader)} batches; the same run goes on from there", flush=True)
     for model in task.models.values(): model.eval()
     return dict(epoch=epoch + 1, **mean.result(), **task.validate(), seconds=round(time.perf_counter() - began, 1))
 
@@ -231,11 +233,12 @@ def fit(
 
 # %% ../nbs/tools/training.ipynb #f82bb880
 def update(accelerator, optimizer, loss):
-    "One step of an optimizer down a loss; gives the loss."
-    optimizer.zero_grad()
+    "One step of an optimizer down a loss, once the gradients of `accumulate` batches are there; gives the loss."
     accelerator.backward(loss)
     optimizer.step()
+    optimizer.zero_grad()
     return loss
+
 
 # %% ../nbs/tools/training.ipynb #0c41ba69
 @torch.no_grad()
@@ -262,10 +265,17 @@ def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
     run = Run(params, {name: describe_data(p) for name, p in photos.items()}, load_rgb(photos[params["valid_split"]][0]["image"]))
     return photos, run
 
+def _precision(name):
+    "What accelerate calls a precision; `auto` is bf16 on a GPU that computes in it, if `accelerate launch` doesn't say otherwise."
+    if name != "auto": return dict(fp32="no").get(name, name)
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) and "ACCELERATE_MIXED_PRECISION" not in os.environ else None
+
 def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batches to train on and to validate on
     "Seed all randomness, load the network, make the batches."
     set_seed(params["seed"])
-    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"]))
+    AcceleratorState._reset_state()  # of an earlier run in this process: it would keep its precision
+    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"])
+    accelerator = Accelerator(mixed_precision=_precision(params["precision"]), gradient_accumulation_steps=params["accumulate"], dataloader_config=order)
     network = load_model(params["model"])
     network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]

@@ -142,7 +142,7 @@ def add_training(commands, module, name, help):
 
     def run(args):
         done = call(module, name, **{p: getattr(args, p) for p, *_ in parameters})
-        return dict(run_dir=str(done.folder), model=str(done.folder/"model.safetensors"), **done.rows[-1])
+        if done.writes: return dict(run_dir=str(done.folder), model=str(done.folder/"model.safetensors"), **done.rows[-1])
     parser.set_defaults(run=run)
 
 @command

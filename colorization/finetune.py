@@ -93,7 +93,7 @@ def finetune(
     photos, run = open_run(params)
     kept = {"test": ColorizationDataset(load_photos(dataset, test_split), size)} if test_split else {}
     accelerator, network, train, valid = prepare(params, photos)
-    frequencies = bin_frequencies(train.dataset.plain(), progress=False)
+    frequencies = bin_frequencies(train.dataset.plain(), progress=False, workers=workers)
     groups, weights = frequency_groups(frequencies), loss_weights(frequencies, rebalance).to(accelerator.device)
     prepared, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))
     loss = objective_loss(prepared, objective, weights)

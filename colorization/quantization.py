@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from fastprogress.fastprogress import progress_bar
 from scipy.spatial import ConvexHull, Delaunay
+from torch.utils.data import DataLoader, Subset
 
 from . import check_choice, check_number
 from .lab import rgb_to_lab
@@ -122,14 +123,15 @@ def soft_encode(
 def bin_frequencies(
     pairs, # Pairs (L', ab'), as from `ColorizationDataset`
     progress:bool=True, # Show a progress bar
+    workers:int=0, # Processes that load photos
+    most:int=25_000, # Of more photos than these, only so many are counted, evenly spread
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin among the labels of a split, at the resolution of the network's output."
-    counts = torch.zeros(len(_bins()), dtype=torch.int64)
-    rows = range(len(pairs))
-    for i in progress_bar(rows) if progress else rows:
-        _, ab_norm = pairs[i]
-        counts += encode(quarter(ab_norm[None]*110)).flatten().bincount(minlength=len(counts))
+    few = Subset(pairs, range(0, len(pairs), -(-len(pairs)//most)))
+    batches, counts = DataLoader(few, 16, num_workers=workers, generator=torch.Generator()), torch.zeros(len(_bins()), dtype=torch.int64)
+    for _, ab_norm in progress_bar(batches) if progress else batches: counts += encode(quarter(ab_norm*110)).flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()
+
 
 # %% ../nbs/02_quantization.ipynb #ffd98ee9
 def _smooth(p, sigma):

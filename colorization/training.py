@@ -124,15 +124,16 @@ class Run:
 
     def _load(self, task):
         "Go on from the newest state that is whole."
-        there = [path for name in STATES if (path := self.folder/name).exists()]
-        for path in there:
+        bad = []
+        for path in [path for name in STATES if (path := self.folder/name).exists()]:
             try:
                 tensors, facts = read_tensors(path, "state")
                 restore(tensors, task.models, task.optimizers)
                 self.rows, self.place = facts["rows"], facts["place"]
+                if bad: task.accelerator.print(f"run_dir {self.folder}: {bad[0]} is damaged; going on from {path.name}", flush=True)
                 return
-            except (OSError, KeyError, TypeError, ValueError, RuntimeError): task.accelerator.print(f"run_dir {self.folder}: {path.name} is damaged, or of another network or version", flush=True)
-        if there: raise RunError(f"run_dir {self.folder}: no state to go on from; give another run_dir, or delete this one")
+            except (OSError, KeyError, TypeError, ValueError, RuntimeError): bad.append(path.name)
+        if bad: raise RunError(f"run_dir {self.folder}: {' and '.join(bad)} is damaged, or of another network or version; give another run_dir, or delete this one")
 
     def _snapshot(self, name, image): write_png(self.folder/"snapshots"/f"{name}.png", Image.fromarray(image))
 
@@ -193,7 +194,7 @@ def _epoch(run, task, loader, epochs, bar, asked):
     saved = time.perf_counter()
     for part in (loader, loader.dataset): part.set_epoch(epoch)
     for model in task.models.values(): model.train()
-    for i, (l_norm, ab_norm) in enumerate(progress_bar(skip_first_batches(loader, done), parent=bar), done + 1):
+    for i, (l_norm, ab_norm) in enumerate(progress_bar(skip_first_batches(loader, done), parent=bar, display=run.writes), done + 1):
         with accelerator.accumulate(): losses = task.step(l_norm, ab_norm, (epoch + (i - 1)/len(loader))/epochs)
         if bad := [name for name, loss in losses.items() if not loss.isfinite()]: raise RunError(f"run_dir {run.folder}: {bad[0]} is no number any more at batch {i} of epoch {epoch + 1}; {DIVERGED}")
         mean.add(losses, len(l_norm))
@@ -268,7 +269,7 @@ def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
 def _precision(name):
     "What accelerate calls a precision; `auto` is bf16 on a GPU that computes in it, if `accelerate launch` doesn't say otherwise."
     if name != "auto": return dict(fp32="no").get(name, name)
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) and "ACCELERATE_MIXED_PRECISION" not in os.environ else None
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no" else None
 
 def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batches to train on and to validate on
     "Seed all randomness, load the network, make the batches."

@@ -61,15 +61,29 @@ def test_file_in_place_of_run_dir(tmp_path):
     with pytest.raises(RunError, match="run: can't be written to"): finetune(size=32, epochs=1, run_dir=tmp_path/"run")
 
 
-def test_two_processes(tmp_path):
-    (tmp_path/"train.py").write_text(RUN % 2 + "\nfrom accelerate import PartialState; print('processes:', PartialState().num_processes)")
+def two_processes(folder, epochs, run):
+    "The arguments that start a run in two processes."
+    code = RUN.replace("size=32", "size=32, batch_size=2").replace("'run'", repr(run)) % epochs
+    (folder/"train.py").write_text(code + "\nfrom accelerate import PartialState; print('processes:', PartialState().num_processes)")
     env = os.environ | dict(PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    return dict(args=[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"], cwd=folder, env=env)
+
+
+def test_two_processes(tmp_path):
+    done = subprocess.run(**two_processes(tmp_path, 4, "whole"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("processes: 2") == 2
-    assert done.stdout.count("epoch 1/2") == 1
-    assert len(read_losses(tmp_path/"run")) == 2
-    load_model(tmp_path/"run/model.safetensors")
+    assert done.stdout.count("epoch 1/4") == 1
+    load_model(tmp_path/"whole/model.safetensors")
+
+    stopped = subprocess.Popen(**two_processes(tmp_path, 4, "run"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    said = next(line for line in stopped.stdout if "epoch 1/4: " in line)
+    stopped.terminate()
+    said += stopped.communicate(timeout=300)[0]
+    assert said.count(" of 8 batches; the same run goes on from there") == 1, said
+    assert subprocess.run(**two_processes(tmp_path, 4, "run"), stdout=subprocess.DEVNULL, timeout=300).returncode == 0
+    assert sum(losses(tmp_path/"run"), ()) == pytest.approx(sum(losses(tmp_path/"whole"), ()), rel=1e-12)
+    for name, tensor in run_state(tmp_path/"run").items(): assert tensor.equal(run_state(tmp_path/"whole")[name]), name
 
 
 def test_two_runs_in_one_folder(tmp_path, python):

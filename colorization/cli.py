@@ -15,7 +15,7 @@ from pathlib import Path
 
 import colorization
 from . import ColorizationError, check_choice
-from .inputs import CHOICES, DATASET, METRICS, MODEL, RANGES, REPORTS, SPLITS, TEMPERATURE, at_least, checked, device, one_of, writable
+from .inputs import CHOICES, DATASET, DTYPES, METRICS, MODEL, RANGES, REPORTS, SPLITS, TEMPERATURE, at_least, checked, device, one_of, writable
 
 # %% ../nbs/tools/cli.ipynb #a7880e22
 COMMANDS = []
@@ -51,7 +51,7 @@ def _to_stdout(paths):
 def _colorize(args):
     "Colour photos; ends the program with 1 if some failed."
     from colorization.files import colour_files, plan
-    output, options = args.output or "coloured/", dict(model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size, device=args.device)
+    output, options = args.output or "coloured/", dict(model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size, device=args.device, dtype=args.dtype)
     with tempfile.TemporaryDirectory() as d:
         jobs = plan(args.photos, d if output == "-" else output, args.format)
         if output == "-" and len(jobs) != 1: raise ColorizationError("output -: takes one photo; give a folder")
@@ -80,6 +80,7 @@ def add_colorize(commands):
     parser.add_argument("--format", choices=["jpg", "png", "tif", "webp"], metavar="KIND", help="jpg, png, tif, webp (default: the photo's, else png)")
     parser.add_argument("--quality", type=at_least(0, high=100), default=95, metavar="Q", help="of JPEG and WebP, 0 to 100 (default: %(default)s)")
     parser.add_argument("--device", type=device, help="such as cpu or cuda (default: the GPU if there is one)")
+    parser.add_argument("--dtype", type=one_of(*DTYPES), metavar="KIND", help="float32, bfloat16, float16 (default: what is fast)")
     parser.set_defaults(run=_colorize)
 
 # %% ../nbs/tools/cli.ipynb #20a0d9f8

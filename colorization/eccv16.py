@@ -91,7 +91,15 @@ class ECCV16(nn.Module):
         l_norm:torch.Tensor, # L' `(B,1,H,W)` in [0, 1]
     ) -> torch.Tensor: # Logits over the 313 bins, `(B,313,H/4,W/4)`; of a regression ab', `(B,2,H/4,W/4)`
         "Logits over the bins, or ab', at a quarter of the input's height and width."
-        x = early = self.model2(self.model1(l_norm - 0.5))
+        return self.later(self.first(l_norm))
+
+    def first(self, l_norm):
+        "What block 1 gives, `(B,C,H/2,W/2)`."
+        return self.model1(l_norm - 0.5)
+
+    def later(self, x):
+        "Logits, or ab', from what block 1 gives."
+        x = early = self.model2(x)
         for block in (self.model3, self.model4, self.model5, self.model6, self.model7, self.model8[0]): x = block(x)
         if self.shortcut is not None:  # where 8 doesn't divide the size, x has a row and a column more
             x = x + F.pad(self.shortcut(early), (0, x.shape[-1] - early.shape[-1], 0, x.shape[-2] - early.shape[-2]))

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fuzz import Worker, ending, mutant, originals, patched, wrong
+from fuzz import SECONDS, Worker, ending, mutant, originals, patched, wrong
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,12 +29,18 @@ def test_every_format_that_pillow_writes():
     assert {name.partition("-")[0] for name in originals()} == set(Image.SAVE) - stubs
 
 
+def tried(worker, name, data):
+    "What becomes of a file; tried again where it took long, since the machine may have been busy."
+    done = worker(name, data)
+    return done if done["seconds"] <= SECONDS else worker(name, data)
+
+
 @pytest.mark.parametrize("task, files", [("load", FILES), ("colorize", FILES//20)])
 def test_mutants(worker, task, files):
     results, problems = {}, {}
     for seed in range(files):
         name, data = mutant(seed)
-        results[name] = worker(task)(name, data)
+        results[name] = tried(worker(task), name, data)
         if found := wrong(name, results[name]): problems[name] = found
     slowest, largest = (max(results, key=lambda name: results[name][what]) for what in ("seconds", "mib"))
     print(f"{task}: {files} files, {dict(Counter(done['outcome'] for done in results.values()))}; slowest {results[slowest]['seconds']:.2f} s ({slowest}), most memory {results[largest]['mib']:.0f} MiB ({largest})")
@@ -49,4 +55,4 @@ def test_edits(worker, original, edits, length):
     for at, new in edits:
         if at < len(data): data = patched(data, at, new)
     name = f"edited-{original}.{ending(original)}"
-    assert wrong(name, worker("load")(name, data)) == []
+    assert wrong(name, tried(worker("load"), name, data)) == []

@@ -19,7 +19,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | 
 missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>/dev/null),,$(program))))
 need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missing,$(1)); on Debian: apt-get install npm chromium chromium-driver))
 
-.PHONY: study test kills test-site browser export picture reports benchmark docs cost
+.PHONY: study test test-site browser export picture reports benchmark docs cost
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -58,13 +58,9 @@ test: $(VENV)/installed
 	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
 	@echo "  the notebooks' long runs (eval: false):   make study, make reports"
 	@echo "  notebook cells flagged slow or cuda:      $(VENV)/bin/nbdev_test --flags 'slow cuda' --skip_file_re '$(SKIP)'"
-	@echo "  more than a few kills:                    make kills"
+	@echo "  10,000 damaged image files (10 minutes):  FUZZ=10000 $(VENV)/bin/python -m pytest -s tests/test_fuzz.py"
+	@echo "  25 kills of a run and of a folder job:    KILLS=25 $(VENV)/bin/python -m pytest tests/test_kills.py"
 	@echo "  what else needs a GPU:                    make test, where PyTorch sees one"
-
-# The kill tests of `make test`, with as many kills as one likes.
-kills: export OMP_WAIT_POLICY = PASSIVE
-kills: $(VENV)/installed
-	KILLS=25 $(BIN)/python -m pytest -q tests/test_kills.py
 
 browser:
 	$(call need,npm chromium chromedriver)

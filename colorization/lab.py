@@ -8,7 +8,7 @@ __all__ = ['SRGB', 'SPACES', 'XYZ_FROM_RGB', 'RGB_FROM_XYZ', 'WHITE', 'show_imag
            'reconstruct', 'lightness', 'lab_to_uint8']
 
 # %% ../nbs/00_lab_preprocessing.ipynb #fc7a68b0
-import contextlib, io, logging, os, struct
+import io, logging, os, struct
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageOps
 
 from . import ColorizationError
+from .opening import check_size, why_unreadable
 
 # %% ../nbs/00_lab_preprocessing.ipynb #b5255f7e
 def show_images(
@@ -43,11 +44,6 @@ def show_images(
 # %% ../nbs/00_lab_preprocessing.ipynb #8140de17
 class ImageError(ColorizationError):
     "A photo that can't be used; the message names it and says why, in one line."
-
-# %% ../nbs/00_lab_preprocessing.ipynb #b645d004
-with contextlib.suppress(ImportError):
-    from pillow_heif import register_heif_opener
-    register_heif_opener()
 
 # %% ../nbs/00_lab_preprocessing.ipynb #51b566c9
 def _to_uint8(a, name):
@@ -110,9 +106,19 @@ def _eight_bits(image, format, name):
     a = np.asarray(image)
     return Image.fromarray(_to_uint8(a.astype(np.uint16) if image.mode == "I" and format in ("PNG", "PPM") else a, name))
 
+def _turned(image, name):
+    "The image, turned as its EXIF says. Broken EXIF is left out."
+    image.load()
+    try: return ImageOps.exif_transpose(image)
+    except Exception:
+        _warn(f"{name}: its EXIF is broken; it is ignored")
+        plain = image.copy()
+        plain.info.pop("exif", None)
+        return plain
+
 def _upright(image, name):
     "PIL image as RGB or RGBA: EXIF orientation applied, 16-bit scaled to 8, colours in sRGB; `.info` holds EXIF and a profile that is true."
-    upright = ImageOps.exif_transpose(image)
+    upright = _turned(image, name)
     info = {key: upright.info[key] for key in ("exif", "icc_profile") if upright.info.get(key)}
     if upright.mode.startswith(("I", "F")): upright = _eight_bits(upright, image.format, name)
     elif upright.has_transparency_data: upright = upright.convert("LA" if upright.mode in ("L", "LA", "La") else "RGBA")
@@ -131,19 +137,6 @@ def _array_image(a, name):
         raise ImageError(f"{name}: shape {a.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
     return Image.fromarray(np.ascontiguousarray(_to_uint8(a, name)))
 
-# %% ../nbs/00_lab_preprocessing.ipynb #db1b3540
-def _why(source, error):
-    "What is wrong with a source that Pillow can't open."
-    if isinstance(error, FileNotFoundError): return "is on the web; download it first, and give the file" if "://" in str(source) else "no such file"
-    if isinstance(error, IsADirectoryError): return "is a folder; give the files in it"
-    if not isinstance(error, Image.UnidentifiedImageError): return f"can't be read ({error})"
-    with open(source, "rb") if isinstance(source, (str, Path)) else contextlib.nullcontext(source) as f:
-        f.seek(0)
-        kind = f.read(12)[4:]
-    if kind[:4] == b"ftyp" and kind[4:] in (b"avif", b"avis") and "AVIF" not in Image.OPEN: return "is an AVIF photo, which this Pillow can't read; pip install -U pillow"
-    if kind[:4] == b"ftyp" and "HEIF" not in Image.OPEN: return "is a HEIC photo, which needs the extra heif; in a clone of this project: pip install '.[heif]'"
-    return "not an image, or of a kind that Pillow can't read"
-
 # %% ../nbs/00_lab_preprocessing.ipynb #bb1fb715
 def load_image(
     source, # A path, a binary file object, the bytes of a file, a PIL image, or an array or tensor `(H,W)`, `(H,W,1)`, `(H,W,3)`, `(H,W,4)`
@@ -159,9 +152,9 @@ def load_image(
     if isinstance(source, np.ndarray): return _upright(_array_image(source, name), name)
     if not isinstance(source, (str, Path, Image.Image)) and not hasattr(source, "read"):
         raise ImageError(f"{name}: a {type(source).__name__} is no image; give a path, a file, a PIL image or an array")
-    try: return _upright(source if isinstance(source, Image.Image) else Image.open(source), name)
+    try: return _upright(check_size(source if isinstance(source, Image.Image) else Image.open(source), name, ImageError), name)
     except ImageError: raise
-    except Exception as e: raise ImageError(f"{name}: {_why(source, e)}") from None
+    except Exception as e: raise ImageError(f"{name}: {why_unreadable(source, e)}") from None
 
 # %% ../nbs/00_lab_preprocessing.ipynb #546dc46c
 def load_rgb(

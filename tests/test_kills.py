@@ -1,4 +1,4 @@
-"A run and a folder job, killed at random moments again and again: a few times here, 25 times by `make kills`."
+"A run and a folder job, killed at random moments again and again: a few times, or as often as the variable KILLS says."
 import os
 import random
 import signal

@@ -9,7 +9,7 @@ __all__ = ['GIVE', 'FILE', 'ModelError', 'read_card', 'hub_id', 'find_checkpoint
 import json, re
 from pathlib import Path
 
-from . import ColorizationError
+from . import SIGNATURE, ColorizationError
 
 # %% ../nbs/tools/hub.ipynb #094c6b51
 class ModelError(ColorizationError):
@@ -32,7 +32,7 @@ def read_card(
     try: card = json.loads(metadata["card"])
     except (KeyError, ValueError): raise ModelError(f"model {name}: has no card; it wasn't written by this package") from None
     if card.get("architecture") != "eccv16": raise ModelError(f"model {name}: is a checkpoint of kind '{card.get('architecture')}', not 'eccv16'")
-    return card
+    return {fact: value for fact, value in card.items() if fact != SIGNATURE}
 
 # %% ../nbs/tools/hub.ipynb #2ef3f334
 FILE = "model.safetensors"

@@ -13,7 +13,7 @@ from colorization.compare import read_losses
 from colorization.dataset import load_photos
 from colorization.training import run_state
 
-KILLS = int(os.environ.get("KILLS", 3))
+KILLS = int(os.environ.get("KILLS", 2))
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 TRAIN = """
 import torch

@@ -124,7 +124,7 @@ def bin_frequencies(
     pairs, # Pairs (L', ab'), as from `ColorizationDataset`
     progress:bool=True, # Show a progress bar
     workers:int=0, # Processes that load photos
-    most:int=25_000, # Of more photos than these, only so many are counted, evenly spread
+    most:int=65_000, # Of more photos than these, only so many are counted, evenly spread: enough for a standard error of 0.1 % in the most frequent bin
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin among the labels of a split, at the resolution of the network's output."
     few = Subset(pairs, range(0, len(pairs), -(-len(pairs)//most)))

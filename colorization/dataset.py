@@ -181,4 +181,3 @@ def fingerprint(
         for path, size in zip(image.field("path").to_pylist(), pc.binary_length(image.field("bytes")).to_pylist()):
             digest.update(f"{Path(path or '').name} {Path(path).stat().st_size if size is None else size}\n".encode())
     return digest.hexdigest()[:16]
-

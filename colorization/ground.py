@@ -149,7 +149,6 @@ def read_tensors(
     if written and written != _digest(tensors, facts): raise ValueError("not what was written")
     return tensors, facts
 
-
 # %% ../nbs/tools/ground.ipynb #lock0002
 @contextmanager
 def alone(

@@ -132,7 +132,6 @@ def bin_frequencies(
     for _, ab_norm in progress_bar(batches) if progress else batches: counts += encode(quarter(ab_norm*110)).flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()
 
-
 # %% ../nbs/02_quantization.ipynb #ffd98ee9
 def _smooth(p, sigma):
     "Spread each bin's share over its neighbours with a Gaussian of the ab distance."

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 import torch
 
-
 # %% ../nbs/tools/state.ipynb #78b0257b
 def state_tensors(
     models:dict, # Name to network
@@ -81,7 +80,6 @@ def stopping():
     finally: back()
     if asked: signal.raise_signal(asked[0])
 
-
 # %% ../nbs/tools/state.ipynb #st000011
 def any_process(
     accelerator, # Knows of the other processes
@@ -89,4 +87,3 @@ def any_process(
 ) -> list: # As many booleans, the same in all processes
     "Which of several things any process asks for."
     return (accelerator.reduce(torch.tensor(asked, dtype=torch.int32, device=accelerator.device)) > 0).tolist()
-

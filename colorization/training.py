@@ -45,7 +45,6 @@ def check_training(
     check_model(params["model"])
     return params
 
-
 # %% ../nbs/tools/training.ipynb #7b6d2681
 def describe_data(photos) -> dict: # `photos` and `fingerprint`
     "What the record of a run says about a table of photos."
@@ -171,7 +170,6 @@ class Run:
         except (OSError, SafetensorError) as e:
             raise RunError(f"run_dir {self.folder}: epoch {epoch} can't be saved ({e}); the {self.epoch} before it are safe: make room, then start again with resume") from None
 
-
 # %% ../nbs/tools/training.ipynb #5bf841a9
 @dataclass
 class Task:
@@ -206,7 +204,6 @@ def _epoch(run, task, loader, epochs, bar, asked):
     for model in task.models.values(): model.eval()
     return dict(epoch=epoch + 1, **mean.result(), **task.validate(), seconds=round(time.perf_counter() - began, 1))
 
-
 # %% ../nbs/tools/training.ipynb #74b1359d
 def fit(
     run:Run, # Where everything is kept
@@ -231,7 +228,6 @@ def fit(
             for warning in task.watch(row): accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
         accelerator.end_training()
 
-
 # %% ../nbs/tools/training.ipynb #f82bb880
 def update(accelerator, optimizer, loss):
     "One step of an optimizer down a loss, once the gradients of `accumulate` batches are there; gives the loss."
@@ -239,7 +235,6 @@ def update(accelerator, optimizer, loss):
     optimizer.step()
     optimizer.zero_grad()
     return loss
-
 
 # %% ../nbs/tools/training.ipynb #0c41ba69
 @torch.no_grad()
@@ -288,4 +283,3 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
 def run_state(run_dir) -> dict: # Name to tensor
     "All tensors in the state of a run: weights, and what the optimizers remember."
     return read_tensors(Path(run_dir)/"state.safetensors", "state")[0]
-

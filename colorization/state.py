@@ -75,7 +75,7 @@ def stopping():
         back()
     def back():
         for number, handler in usual.items(): signal.signal(number, handler or signal.SIG_DFL)
-    if threading.current_thread() is threading.main_thread(): usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is threading.main_thread(): usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN}
     try: yield asked
     finally: back()
     if asked: signal.raise_signal(asked[0])

@@ -28,13 +28,13 @@ def read_card(
     name=None, # What to call it in messages; default: its path
 ) -> dict: # What the file says about itself
     "The card of a checkpoint. Raises `ModelError`."
-    from safetensors import SafetensorError, safe_open
     name = path if name is None else name
     if Path(path).is_dir(): raise ModelError(f"model {name}: is a folder; give the file model.safetensors in it")
-    if is_onnx(path) and Path(path).is_file(): raise ModelError(f"model {name}: is an ONNX file, which can only colour photos, by colorization colorize or OnnxColorizer; give a checkpoint")
+    if not Path(path).exists(): raise ModelError(f"model {name}: no such file; {GIVE}")
+    if is_onnx(path): raise ModelError(f"model {name}: is an ONNX file, which can only colour photos, by colorization colorize or OnnxColorizer; give a checkpoint")
+    from safetensors import SafetensorError, safe_open
     try:
         with safe_open(str(path), "np") as f: metadata = f.metadata() or {}
-    except FileNotFoundError: raise ModelError(f"model {name}: no such file; {GIVE}") from None
     except (SafetensorError, OSError) as e: raise ModelError(f"model {name}: is no whole safetensors file ({e})") from None
     try: card = json.loads(metadata["card"])
     except (KeyError, ValueError): raise ModelError(f"model {name}: has no card; it wasn't written by this package") from None

@@ -78,7 +78,7 @@ class Colorizer(Painter):
 
     def __repr__(self): return f"Colorizer({self.name!r}, temperature={self.temperature:g}, saturation={self.saturation:g}, size={self.size}, device='{self.device}', dtype='{str(self.dtype)[6:]}')"
 
-    def _ab(self, l_norm):
+    def _infer(self, l_norm):
         "ab of L', array to array."
         return self._predict_ab(torch.from_numpy(l_norm)).cpu().numpy()
 

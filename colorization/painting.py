@@ -157,7 +157,7 @@ def _chunks(items, batch_size):
 
 # %% ../nbs/tools/painting.ipynb #pnt00013
 class Painter:
-    "Colours photos at their own size; a subclass has a `size`, and `_ab`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."
+    "Colours photos at their own size; a subclass has a `size`, and `_infer`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."
     def __call__(self,
         source, # Anything that `load_rgb` takes
     ) -> Image.Image: # RGB, or RGBA if the photo has transparency; EXIF and ICC profile in its `.info`
@@ -202,7 +202,7 @@ class Painter:
     def _colours(self, photos):
         "ab of each photo, `(1,2,size,size)`; None for each error among them."
         l_norms = [p.l_norm for p in photos if isinstance(p, _Photo)]
-        ab = iter(np.split(self._ab(np.concatenate(l_norms)), len(l_norms)) if l_norms else [])
+        ab = iter(np.split(self._infer(np.concatenate(l_norms)), len(l_norms)) if l_norms else [])
         return [next(ab) if isinstance(p, _Photo) else None for p in photos]
 
 # %% ../nbs/tools/painting.ipynb #fca2506b

@@ -65,7 +65,7 @@ class OnnxColorizer(Painter):
 
     def __repr__(self): return f"OnnxColorizer({str(self.name)!r}, temperature={self.temperature:g}, saturation={self.saturation:g}, size={self.size})"
 
-    def _ab(self, l_norm):
+    def _infer(self, l_norm):
         "ab of L', array to array."
         ab, = self.session.run(["ab"], dict(L=l_norm*np.float32(100)))
         return ab*np.float32(self.saturation)

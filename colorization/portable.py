@@ -27,9 +27,10 @@ def _session(path):
 
 def _noted(session, path):
     "Size and temperature, as the export noted them; refuses a file of another kind."
-    noted, (L, *others) = session.get_modelmeta().custom_metadata_map, session.get_inputs()
-    fits = not others and (L.name, L.type, len(L.shape)) == ("L", "tensor(float)", 4) and [o.name for o in session.get_outputs()] == ["ab"]
-    if fits and noted.get("size", "").isdecimal() and "temperature" in noted: return int(noted["size"]), float(noted["temperature"])
+    noted, ends = session.get_modelmeta().custom_metadata_map, [*session.get_inputs(), *session.get_outputs()]
+    try: size, temperature = int(noted["size"]), float(noted["temperature"])
+    except (KeyError, ValueError): size, temperature = 0, None
+    if size > 0 and [(end.name, end.type, len(end.shape)) for end in ends] == [("L", "tensor(float)", 4), ("ab", "tensor(float)", 4)]: return size, temperature
     raise ModelError(f"model {path}: wasn't written by colorization export; write one with it")
 
 # %% ../nbs/tools/portable.ipynb #prt00010

@@ -7,7 +7,7 @@ __all__ = ['STATES', 'DIVERGED', 'RunError', 'check_training', 'describe_data', 
            'update', 'validation_means', 'validation_loss', 'loaders', 'open_run', 'prepare', 'run_state']
 
 # %% ../nbs/tools/training.ipynb #d5ddb7e7
-import json, os, platform, shutil, time
+import json, os, platform, shutil, signal, time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -250,11 +250,15 @@ def validation_loss(accelerator, loss, loader):
     return validation_means(accelerator, lambda l_norm, ab_norm: dict(valid_loss=loss(l_norm, ab_norm)), loader)
 
 # %% ../nbs/tools/training.ipynb #58bcfc5d
+def _undisturbed(worker):
+    "A process that loads photos leaves signals to the one that trains, which waits for a batch more."
+    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+
 def loaders(accelerator, train, valid, params):
     "Training and validation batches; their order depends on the seed and the epoch alone. Photos that fill no batch are left out of an epoch, others in each."
     together = params["batch_size"]*accelerator.num_processes
     if accelerator.num_processes > 1 and len(train) < together: raise RunError(f"batch_size: {params['batch_size']} in {accelerator.num_processes} processes is more than the {len(train)} photos; give at most {len(train)//accelerator.num_processes}, or fewer processes")
-    def batches(pairs, **how): return DataLoader(pairs, params["batch_size"], num_workers=params["workers"], **how)
+    def batches(pairs, **how): return DataLoader(pairs, params["batch_size"], num_workers=params["workers"], worker_init_fn=_undisturbed, **how)
     return accelerator.prepare(batches(train, shuffle=True, drop_last=len(train) >= together), batches(valid))
 
 # %% ../nbs/tools/training.ipynb #9a3f0b1a

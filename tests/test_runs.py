@@ -42,6 +42,18 @@ def test_killed_run_goes_on_exactly(tmp_path, python):
     for name, tensor in run_state(run).items(): assert tensor.equal(state[name]), name
 
 
+def test_signal_to_all_processes_of_a_run(tmp_path, python):
+    "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
+    code = RUN.replace("size=32", "size=32, workers=1, batch_size=1") % 1000
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    said = next(line for line in process.stdout if "epoch 1/1000: " in line)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    said += process.communicate(timeout=100)[0]
+    assert process.returncode == -signal.SIGTERM
+    assert " of 30 batches; the same run goes on from there" in said
+
+
 def test_full_disk_keeps_what_was_done(tmp_path, python):
     assert python(RUN % 1).returncode == 0
     run = tmp_path/"run"

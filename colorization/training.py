@@ -7,7 +7,7 @@ __all__ = ['STATES', 'DIVERGED', 'RunError', 'check_training', 'describe_data', 
            'update', 'validation_means', 'validation_loss', 'loaders', 'open_run', 'prepare', 'run_state']
 
 # %% ../nbs/tools/training.ipynb #d5ddb7e7
-import json, os, platform, shutil, time
+import json, os, platform, shutil, signal, time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,7 +28,8 @@ from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model, save_model, with_objective
 from .hub import check_model
 from .inputs import CHOICES, RANGES
-from .state import Mean, any_process, restore, state_tensors, stopping
+from .processes import Mean, any_process, share_batch_norms
+from .state import restore, state_tensors, stopping
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, to_tensor
 
 # %% ../nbs/tools/training.ipynb #a685b011
@@ -249,10 +250,16 @@ def validation_loss(accelerator, loss, loader):
     return validation_means(accelerator, lambda l_norm, ab_norm: dict(valid_loss=loss(l_norm, ab_norm)), loader)
 
 # %% ../nbs/tools/training.ipynb #58bcfc5d
+def _undisturbed(worker):
+    "A process that loads photos leaves signals to the one that trains, which waits for a batch more."
+    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+
 def loaders(accelerator, train, valid, params):
-    "Training and validation batches; their order depends on the seed and the epoch alone."
-    def batches(pairs, shuffle): return DataLoader(pairs, params["batch_size"], shuffle=shuffle, num_workers=params["workers"])
-    return accelerator.prepare(batches(train, True), batches(valid, False))
+    "Training and validation batches; their order depends on the seed and the epoch alone. Photos that fill no batch are left out of an epoch, others in each."
+    together = params["batch_size"]*accelerator.num_processes
+    if accelerator.num_processes > 1 and len(train) < together: raise RunError(f"batch_size: {params['batch_size']} in {accelerator.num_processes} processes is more than the {len(train)} photos; give at most {len(train)//accelerator.num_processes}, or fewer processes")
+    def batches(pairs, **how): return DataLoader(pairs, params["batch_size"], num_workers=params["workers"], worker_init_fn=_undisturbed, **how)
+    return accelerator.prepare(batches(train, shuffle=True, drop_last=len(train) >= together), batches(valid))
 
 # %% ../nbs/tools/training.ipynb #9a3f0b1a
 def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
@@ -270,11 +277,12 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
     "Seed all randomness, load the network, make the batches."
     set_seed(params["seed"])
     AcceleratorState._reset_state()  # of an earlier run in this process: it would keep its precision
-    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"])
+    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"], even_batches=False)
     accelerator = Accelerator(mixed_precision=_precision(params["precision"]), gradient_accumulation_steps=params["accumulate"], dataloader_config=order)
     network = load_model(params["model"])
     network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]
+    if accelerator.num_processes > 1: share_batch_norms(network)
     train = ColorizationDataset(photos[params["split"]], network.size, augment=True, seed=params["seed"])
     valid = ColorizationDataset(photos[params["valid_split"]], network.size)
     return accelerator, network, *loaders(accelerator, train, valid, params)

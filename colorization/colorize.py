@@ -155,6 +155,10 @@ def _dtype(dtype, device):
     return x.dtype
 
 # %% ../nbs/tools/colorize.ipynb #2c93fb2c
+def _pool(workers, cores):
+    "Threads to work in, each of which computes with so many cores."
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores,))
+
 def _chunks(items, batch_size):
     "Parts of a list, of `batch_size` items each."
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
@@ -216,14 +220,17 @@ class Colorizer:
         batch_size:int=8, # How many photos to load at a time
         then=None, # What to do with each source and its picture, such as to save it; its result is yielded in the picture's place
     ): # Yields `(source, picture)`, or `(source, ImageError)` where a photo can't be read
-        "Colour photos in their order, for as many as there are, on all cores."
+        "Colour photos in their order, for as many as there are, on all cores. On a CPU a photo's network has one core to itself, so that its colours depend neither on its batch nor on how many cores there are."
+        cores = torch.get_num_threads()
         def finish(source, photo, ab):
             picture = photo.painted(ab) if isinstance(photo, _Photo) else photo
             return then(source, picture) if then else picture
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for chunk in _chunks(_check_several(sources), batch_size):
-                photos = list(pool.map(self._read, chunk))
-                yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos)))
+        try:
+            with _pool(cores, cores) as pool, _pool(cores, 1) as single:
+                for chunk in _chunks(_check_several(sources), batch_size):
+                    photos = list(pool.map(self._read, chunk))
+                    yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, single)))
+        finally: torch.set_num_threads(cores)
 
     def folder(self,
         path, # A folder; those within it are searched too
@@ -237,10 +244,11 @@ class Colorizer:
         try: return _Photo(source, self.size)
         except ImageError as e: return ImageError(str(e))
 
-    def _colours(self, photos):
+    def _colours(self, photos, single=None):
         "ab of each photo, `(1,2,size,size)`; None for each error among them."
         l_norms = [p.l_norm for p in photos if isinstance(p, _Photo)]
-        ab = iter(self._predict_ab(torch.cat(l_norms)).split(1) if l_norms else [])
+        if single and self.device.type == "cpu": ab = single.map(self._predict_ab, l_norms)
+        else: ab = iter(self._predict_ab(torch.cat(l_norms)).split(1) if l_norms else [])
         return [next(ab) if isinstance(p, _Photo) else None for p in photos]
 
     @torch.inference_mode()

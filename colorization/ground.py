@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OFFERED', 'MACHINE', 'SIGNATURE', 'ENDINGS', 'HEIF_ENDINGS', 'ColorizationError', 'on_demand', 'number_problem',
            'check_number', 'check_choice', 'replacing', 'write_json', 'write_csv', 'write_png', 'write_tensors',
-           'read_tensors', 'alone', 'ColorizeError', 'photos_in', 'check_writable', 'DatasetError', 'check_dataset',
-           'sha256', 'cached', 'fetch', 'pretrained']
+           'read_tensors', 'alone', 'ColorizeError', 'photo_names', 'photos_in', 'check_writable', 'DatasetError',
+           'check_dataset', 'sha256', 'cached', 'fetch', 'pretrained']
 
 # %% ../nbs/tools/ground.ipynb #cd8d0db3
 import csv, hashlib, json, os, platform, tempfile
@@ -179,15 +179,20 @@ class ColorizeError(ColorizationError):
 ENDINGS = dict(JPEG="jpg", PNG="png", TIFF="tif", WEBP="webp")  # the kinds of file that can be written, as Pillow calls them
 HEIF_ENDINGS = {".heic", ".heif", ".hif", ".avif"}
 
+def photo_names(
+    names, # Paths within a folder
+): # Those that are named like an image, and not hidden
+    "The names of photos among others."
+    from PIL import Image
+    endings = {ending for ending, format in Image.registered_extensions().items() if format in Image.OPEN} | HEIF_ENDINGS
+    return [name for name in names if name.suffix.lower() in endings and not any(part.startswith(".") for part in name.parts)]
+
 def photos_in(
     folder, # A folder; those within it are searched too
 ) -> list: # Paths, sorted; hidden files and folders (their names start with a dot) are left out
     "All files in a folder that are named like an image."
-    from PIL import Image
     if not isinstance(folder, (str, os.PathLike)) or not Path(folder).is_dir(): raise ColorizeError(f"folder {folder}: no such folder")
-    endings = {ending for ending, format in Image.registered_extensions().items() if format in Image.OPEN} | HEIF_ENDINGS
-    def wanted(p): return p.suffix.lower() in endings and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    return sorted(p for p in Path(folder).rglob("*") if wanted(p) and p.is_file())
+    return sorted(p for name in photo_names(p.relative_to(folder) for p in Path(folder).rglob("*")) if (p := Path(folder)/name).is_file())
 
 # %% ../nbs/tools/ground.ipynb #01588c6f
 def check_writable(

@@ -113,7 +113,6 @@ def _per_image(metrics, device):
     if "vgg16_top1" in metrics: measures["vgg16_top1"] = vgg16_top1(device)
     return {name: f for name, f in measures.items() if name in metrics}
 
-# %% ../nbs/tools/metrics.ipynb #30b32a1a
 class _Row:
     "The sums behind one row of the table."
     def __init__(self, photos, measures, auc=False, fid=False, device="cpu"):
@@ -141,14 +140,12 @@ class _Row:
         per_image = {name: r["per_image"] for name, r in auc.items()} | self.values
         pooled = {name: r["pooled"].item() for name, r in auc.items()}
         if self.fid: pooled["fid"] = self.fid.compute().item()
-        return dict(pooled=pooled, image_mean={name: v.double().mean().item() for name, v in per_image.items()},
-                    per_image={name: v.tolist() for name, v in per_image.items()}, curves={name: r["curve"].tolist() for name, r in auc.items()})
+        return dict(pooled=pooled, image_mean={name: v.double().mean().item() for name, v in per_image.items()}, per_image={name: v.tolist() for name, v in per_image.items()}, curves={name: r["curve"].tolist() for name, r in auc.items()})
 
 # %% ../nbs/tools/metrics.ipynb #44aaef31
-def _batches(pairs, batch_size, device):
-    "Batches of L', ab, the ab of other photos, and the indices of the photos, in a fixed shuffled order."
-    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
-    before = pairs[order[-1].item()][1][None].to(device)
+def _batches(pairs, batch_size, device, order, before=None):
+    "Batches of L', ab, the ab of other photos, and the indices of the photos."
+    before = pairs[order[-1].item() if before is None else before][1][None].to(device)
     for index, (l_norm, ab_norm) in zip(order.split(batch_size), DataLoader(pairs, batch_size, sampler=order.tolist())):
         ab_norm = ab_norm.to(device)
         yield l_norm.to(device), ab_norm*110, torch.cat([before, ab_norm[:-1]])*110, index
@@ -202,6 +199,11 @@ class _Scores:
             self.rows["truth"].update(index, truth, truth)
             for name, predicted in _predictions(self.networks, l_norm, other).items(): self.rows[name].update(index, _picture(l_norm, predicted, self.features), truth)
 
+    def add(self, pairs, order, batch_size, labels=None, progress=False, before=None):
+        "Add photos in an order; the first has the photo `before` for its neighbour, or else the last."
+        batches = _batches(pairs, batch_size, self.device, order, before)
+        for l_norm, ab, other, index in progress_bar(batches, total=-(-len(order)//batch_size)) if progress else batches: self.update(index, l_norm, ab, other, labels)
+
     def merge(self, index, rows):
         "Add the rows of other photos, whose indices here are `index`."
         for name, row in rows.items(): self.rows[name].merge(index, row)
@@ -240,11 +242,6 @@ def _protocol(pairs, metrics, networks, prior):
                 prior="of these photos" if prior is None else "given", metrics=list(metrics),
                 networks={name: text for name, text in NETWORK_METRICS.items() if name in metrics}, version=__version__)
 
-def _score_photos(scores, pairs, labels, batch_size, progress):
-    "Add all photos to `scores`."
-    batches, total = _batches(pairs, batch_size, scores.device), -(-len(pairs)//batch_size)
-    for l_norm, ab, other, index in progress_bar(batches, total=total) if progress else batches: scores.update(index, l_norm, ab, other, labels)
-
 def evaluate(
     model, # A network with `predict_ab`, `temperature` and `size`, such as `ECCV16`; several of them, as a dict from the name of a row to a network or to `dict(model=…, temperature=…, size=…)`; None for the rows gray and random alone
     pairs, # Pairs (L', ab') of one size, as from `ColorizationDataset`
@@ -261,7 +258,8 @@ def evaluate(
     if labels is None and "vgg16_top1" in metrics and hasattr(pairs, "photos"): labels = imagenet_labels(pairs.photos)
     _check(pairs, metrics, prior, labels, batch_size)
     scores = _Scores(model, len(pairs), metrics, temperature, size)
-    (engine or _score_photos)(scores, pairs, labels, batch_size, progress)
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))  # always the same
+    (engine or _Scores.add)(scores, pairs, order, batch_size, labels, progress)
     return dict(protocol=_protocol(pairs, metrics, scores.networks, prior)) | scores.compute(prior)
 
 # %% ../nbs/tools/metrics.ipynb #5be4485d

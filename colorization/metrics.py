@@ -138,8 +138,7 @@ class _Row:
         "Pooled values, means over the photos, values of each photo, and curves."
         auc = self.errors.compute(prior) if self.errors else {}
         per_image = {name: r["per_image"] for name, r in auc.items()} | self.values
-        pooled = {name: r["pooled"].item() for name, r in auc.items()}
-        if self.fid: pooled["fid"] = self.fid.compute().item()
+        pooled = {name: r["pooled"].item() for name, r in auc.items()} | (dict(fid=self.fid.compute().item()) if self.fid else {})
         return dict(pooled=pooled, image_mean={name: v.double().mean().item() for name, v in per_image.items()}, per_image={name: v.tolist() for name, v in per_image.items()}, curves={name: r["curve"].tolist() for name, r in auc.items()})
 
 # %% ../nbs/tools/metrics.ipynb #44aaef31
@@ -224,9 +223,8 @@ def _check(pairs, metrics, prior, labels, batch_size):
     for name in metrics:
         if name not in known: raise MetricError(f"metrics: '{name}' is unknown; choose from {', '.join(known)}")
     if len(pairs) < 2: raise MetricError(f"pairs: at least 2 photos are needed to score, got {len(pairs)}")
-    side = min(pairs[0][1].shape[-2:])
     for name, least in smallest.items():
-        if name in metrics and side < least: raise MetricError(f"metric {name}: needs photos of at least {least}×{least} pixels, these have {side}")
+        if name in metrics and (side := min(pairs[0][1].shape[-2:])) < least: raise MetricError(f"metric {name}: needs photos of at least {least}×{least} pixels, these have {side}")
     check_number("batch_size", batch_size, 1, kind=int, error=MetricError)
     if prior is not None and prior.shape != (BINS,): raise MetricError(f"prior: must be one number for each of the {BINS} bins, got shape {tuple(prior.shape)}")
     if "vgg16_top1" in metrics and (labels is None or len(labels) != len(pairs) or not all(0 <= i < 1000 for i in labels)):

@@ -55,6 +55,7 @@ def _colorize_here(args, options):
     with tempfile.TemporaryDirectory() as d:
         jobs = plan(args.photos, d if output == "-" else output, args.format)
         if output == "-" and len(jobs) != 1: raise ColorizationError("output -: takes one photo; give a folder")
+        if args.output is None: print("results go to the folder coloured; -o gives another one")
         folder = None if output == "-" or Path(output) in jobs.values() else output
         done = colour_files(jobs, args.overwrite, args.quality, args.batch_size, folder, **options)
         if output == "-" and not done["failed"]: _to_stdout(jobs.values())
@@ -65,13 +66,12 @@ def _colorize_on_ray(args, options):
     if args.output == "-": raise ColorizationError("output -: takes one photo; give a folder, or leave out the engine")
     output = args.output or "coloured"
     done = call("cluster", "colorize_dataset", photos=args.photos, output=output, overwrite=args.overwrite, format=args.format, quality=args.quality, batch_size=args.batch_size, **options)
-    if done["failed"]: print(f"{done['failed']} failed: named in {output.rstrip('/')}/failures.csv")
+    if done["failed"]: print(f"those that failed are named in {output.rstrip('/')}/failures.csv")
     return done
 
 def _colorize(args):
     "Colour photos; ends the program with 1 if some failed."
     options = dict(model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size, device=args.device, dtype=args.dtype)
-    if args.output is None: print("results go to the folder coloured; -o gives another one")
     start = time.perf_counter()
     done = dict(local=_colorize_here, ray=_colorize_on_ray)[args.engine](args, options)
     seconds = time.perf_counter() - start

@@ -9,6 +9,7 @@ __all__ = ['BLOCKS', 'FAILURES', 'ClusterError', 'running_ray', 'Store', 'colori
 import logging, os, pickle, socket, sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +40,7 @@ def _start(ray):
     "Connect to the cluster at `RAY_ADDRESS`, or to one that runs here, or start one."
     address = os.environ.get("RAY_ADDRESS", "")
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in dict(RAY_USAGE_STATS_ENABLED="0", RAY_BACKEND_LOG_LEVEL="fatal").items(): os.environ.setdefault(name, value)
     try:
         if port.isdecimal(): socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()  # ray.init itself would wait for two minutes
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else dict(include_dashboard=False)))
@@ -61,9 +62,8 @@ def running_ray():
     mine = not ray.is_initialized()
     if mine: _start(ray)
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    bars, level = context.enable_progress_bars, log.level
-    context.enable_progress_bars = sys.stderr.isatty()
-    log.setLevel(logging.ERROR)
+    bars, level, context.enable_progress_bars = context.enable_progress_bars, log.level, sys.stderr.isatty()
+    log.setLevel(logging.CRITICAL)
     try: yield ray
     except ray.exceptions.RayError as e: raise _reason(e) from None
     finally:
@@ -153,15 +153,18 @@ def _table(photos, output, format):
     record = Record(output) if there is None else _StoreRecord(output, there)
     if there is None and not urls: names = {photo: target.relative_to(output) for photo, target in plan(photos, f"{output}/", format).items()}
     else: names = result_names(found, format, record.photos())
-    is_there = (lambda name: (Path(output)/name).is_file()) if there is None else (lambda name: Path(name) in there)
-    rows = [dict(photo=str(photo), path=paths.get(photo) or str(Path(photo).absolute()), result=Path(name).as_posix(), there=is_there(name)) for photo, name in names.items()]
+    rows = [dict(photo=str(photo), path=paths.get(photo) or os.path.abspath(photo), result=Path(name).as_posix(),
+                 there=(Path(output)/name).is_file() if there is None else Path(name) in there) for photo, name in names.items()]
     return rows, source, record
 
 # %% ../nbs/tools/cluster.ipynb #c1000021
 class _Colourer:
     "An actor that colours rows of the table."
     def __init__(self, network, options, source, output, quality):
-        self.colorizer, self.source, self.output, self.quality = Colorizer(network, **options), source, output, quality
+        self.network, self.options, self.source, self.output, self.quality = network, options, source, output, quality
+
+    @cached_property
+    def colorizer(self): return Colorizer(self.network, **self.options)
 
     def _open(self, row):
         "What `Colorizer` takes for a photo, or an error."
@@ -189,7 +192,8 @@ class _Colourer:
         good = [photo for photo in photos if not isinstance(photo, ImageError)]
         done = self.colorizer.each(good, len(rows), lambda photo, picture: self._save(picture, photos[photo]["result"]))
         problems |= {photos[photo]["photo"]: error for photo, error in done if error}
-        texts = [str(e).replace(row["path"], row["photo"]) if (e := problems.get(row["photo"])) else None for row in rows]
+        def text(row, e): return str(e) if self.source else str(e).replace(row["path"], row["photo"])
+        texts = [text(row, problems[row["photo"]]) if row["photo"] in problems else None for row in rows]
         return pa.table(dict(photo=table["photo"], result=table["result"], problem=pa.array(texts, pa.string())))
 
 # %% ../nbs/tools/cluster.ipynb #c1000024
@@ -198,13 +202,13 @@ BLOCKS = 10_000
 def _share(ray, device):
     "What an actor asks for, where there are GPUs and none is excluded: one, and its share of the cores beside it; or else a core."
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    if not nodes or str(device or "cuda").partition(":")[0] != "cuda": return dict(num_cpus=1)
+    if str(device or "cuda").partition(":")[0] != "cuda" or not (nodes or device): return dict(num_cpus=1)
+    if not nodes: raise ClusterError(f"device: '{device}' isn't available, this cluster has no GPU; give 'cpu'")
     return dict(num_gpus=1, num_cpus=max(1, int(min(node["CPU"]/node["GPU"] for node in nodes))))
 
 def _on_actors(ray, blocks, actor, arguments, batch_size=None, **share):
     "Tables, as they come, that an actor made of tables."
-    data = ray.data.from_arrow_refs([ray.put(block) for block in blocks])
-    done = data.map_batches(actor, fn_constructor_kwargs=arguments, batch_size=batch_size, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(min_size=1), **share)
+    done = ray.data.from_arrow_refs([ray.put(block) for block in blocks]).map_batches(actor, fn_constructor_kwargs=arguments, batch_size=batch_size, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(min_size=1), **share)
     return done.iter_batches(batch_size=None, batch_format="pyarrow")
 
 def _run(rows, network, options, source, output, quality, batch_size):
@@ -251,8 +255,7 @@ def colorize_dataset(
     record.check([Path(row["result"]) for row in rows if row["there"] and not overwrite], made)
     network = Colorizer(**options | dict(device="cpu", dtype=None)).model
     _note(record, output, [row for row in todo if not row["there"]], made)
-    settings = {k: v for k, v in options.items() if k != "model"}
-    failed = _run(todo, network, settings, source, output, quality, batch_size) if todo else []
+    failed = _run(todo, network, {k: v for k, v in options.items() if k != "model"}, source, output, quality, batch_size) if todo else []
     lost = {row["result"] for row in failed}
     _note(record, output, [row for row in todo if row["there"] and row["result"] not in lost], made)
     _write_failures([dict(photo=row["photo"], problem=row["problem"]) for row in failed], output)

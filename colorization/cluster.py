@@ -59,8 +59,7 @@ def _reason(error):
 def running_ray():
     "The module `ray`: as it runs in this process already, or else started, and stopped after the block. Raises `ClusterError`, or the package's own error from another machine."
     ray = _ray()
-    mine = not ray.is_initialized()
-    if mine: _start(ray)
+    if mine := not ray.is_initialized(): _start(ray)
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, level, context.enable_progress_bars = context.enable_progress_bars, log.level, sys.stderr.isatty()
     log.setLevel(logging.CRITICAL)
@@ -188,13 +187,11 @@ class _Colourer:
         "A table with `photo`, `result`, and `problem` where there is one."
         rows = table.select(["photo", "path", "result"]).to_pylist()
         with ThreadPoolExecutor(len(rows)) as pool: photos = dict(zip(pool.map(self._open, rows), rows))
-        problems = {row["photo"]: photo for photo, row in photos.items() if isinstance(photo, ImageError)}
-        good = [photo for photo in photos if not isinstance(photo, ImageError)]
-        done = self.colorizer.each(good, len(rows), lambda photo, picture: self._save(picture, photos[photo]["result"]))
-        problems |= {photos[photo]["photo"]: error for photo, error in done if error}
-        def text(row, e): return str(e) if self.source else str(e).replace(row["path"], row["photo"])
-        texts = [text(row, problems[row["photo"]]) if row["photo"] in problems else None for row in rows]
-        return pa.table(dict(photo=table["photo"], result=table["result"], problem=pa.array(texts, pa.string())))
+        problems = {photo: photo for photo in photos if isinstance(photo, ImageError)}
+        done = self.colorizer.each([photo for photo in photos if photo not in problems], len(rows), lambda photo, picture: self._save(picture, photos[photo]["result"]))
+        problems |= {photo: error for photo, error in done if error}
+        texts = {row["photo"]: str(problems[photo]) if self.source else str(problems[photo]).replace(row["path"], row["photo"]) for photo, row in photos.items() if photo in problems}
+        return pa.table(dict(photo=table["photo"], result=table["result"], problem=pa.array([texts.get(row["photo"]) for row in rows], pa.string())))
 
 # %% ../nbs/tools/cluster.ipynb #c1000024
 BLOCKS = 10_000
@@ -297,7 +294,7 @@ def score_photos(
     step, order, threads = 8*batch_size, order.tolist(), torch.get_num_threads()
     parts = (_part(pairs.photos, order[start:start + step] + [order[start - 1]], labels) for start in range(0, len(order), step))
     with running_ray() as ray:
-        share = dict(num_cpus=min(threads, *(int(node["Resources"].get("CPU", 0)) or threads for node in ray.nodes() if node["Alive"])))
-        if scores.device.type == "cuda": share |= dict(num_gpus=1)
+        cores = min(threads, *(int(node["Resources"].get("CPU", 0)) or threads for node in ray.nodes() if node["Alive"]))
+        share = dict(num_cpus=cores, num_gpus=int(scores.device.type == "cuda"))
         for part in _on_actors(ray, parts, _Scorer, dict(scores=scores, size=pairs.size, batch_size=batch_size, threads=threads), **share):
             for row in part.to_pylist(): scores.merge(row["index"], pickle.loads(row["rows"]))

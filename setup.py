@@ -8,7 +8,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here/"settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("bench", "demo", "heif", "onnx")}
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("bench", "cluster", "demo", "heif", "onnx")}
 licenses = {"mit": "MIT"}
 statuses = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 

@@ -1,7 +1,7 @@
 __version__ = "0.2.0"
 
 from .ground import (
-    ENDINGS, HEIF_ENDINGS, SIGNATURE, ColorizationError, ColorizeError, DatasetError,
-    alone, cached, check_choice, check_dataset, check_number, check_writable, fetch, number_problem, photos_in, pretrained,
+    ENDINGS, HEIF_ENDINGS, MACHINE, SIGNATURE, ColorizationError, ColorizeError, DatasetError,
+    alone, cached, check_choice, check_dataset, check_number, check_writable, fetch, number_problem, photo_names, photos_in, pretrained,
     read_tensors, replacing, sha256, write_csv, write_json, write_png, write_tensors,
     on_demand as __getattr__)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import colorization
 from . import ColorizationError, check_choice
-from .inputs import CHOICES, DATASET, DTYPES, METRICS, MODEL, PAINTER, RANGES, REPORTS, SPLITS, TEMPERATURE, at_least, checked, device, one_of, writable
+from .inputs import CHOICES, DATASET, DTYPES, ENGINES, METRICS, MODEL, PAINTER, RANGES, REPORTS, SPLITS, TEMPERATURE, at_least, checked, device, one_of, writable
 
 # %% ../nbs/tools/cli.ipynb #a7880e22
 COMMANDS = []
@@ -48,19 +48,33 @@ def _to_stdout(paths):
             for path in paths: f.write(path.read_bytes())
     except OSError as e: raise ColorizationError(f"output -: can't be written ({e.strerror})") from None
 
-def _colorize(args):
-    "Colour photos; ends the program with 1 if some failed."
+def _colorize_here(args, options):
+    "Colour photos on this machine."
     from colorization.files import colour_files, plan
-    output, options = args.output or "coloured/", dict(model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size, device=args.device, dtype=args.dtype)
+    output = args.output or "coloured/"
     with tempfile.TemporaryDirectory() as d:
         jobs = plan(args.photos, d if output == "-" else output, args.format)
         if output == "-" and len(jobs) != 1: raise ColorizationError("output -: takes one photo; give a folder")
         if args.output is None: print("results go to the folder coloured; -o gives another one")
-        start = time.perf_counter()
         folder = None if output == "-" or Path(output) in jobs.values() else output
         done = colour_files(jobs, args.overwrite, args.quality, args.batch_size, folder, **options)
-        seconds = time.perf_counter() - start
         if output == "-" and not done["failed"]: _to_stdout(jobs.values())
+    return done
+
+def _colorize_on_ray(args, options):
+    "Colour photos on a Ray cluster."
+    if args.output == "-": raise ColorizationError("output -: takes one photo; give a folder, or leave out the engine")
+    output = args.output or "coloured"
+    done = call("cluster", "colorize_dataset", photos=args.photos, output=output, overwrite=args.overwrite, format=args.format, quality=args.quality, batch_size=args.batch_size, **options)
+    if done["failed"]: print(f"those that failed are named in {output.rstrip('/')}/failures.csv")
+    return done
+
+def _colorize(args):
+    "Colour photos; ends the program with 1 if some failed."
+    options = dict(model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size, device=args.device, dtype=args.dtype)
+    start = time.perf_counter()
+    done = dict(local=_colorize_here, ray=_colorize_on_ray)[args.engine](args, options)
+    seconds = time.perf_counter() - start
     print(f"{done['coloured']} coloured, {done['there']} already there, {done['failed']} failed; {seconds:.1f} s, {done['coloured']/seconds:.2f} photos/s")
     if done["failed"]: sys.exit(1)
 
@@ -81,6 +95,7 @@ def add_colorize(commands):
     parser.add_argument("--quality", type=at_least(0, high=100), default=95, metavar="Q", help="of JPEG and WebP, 0 to 100 (default: %(default)s)")
     parser.add_argument("--device", type=device, help="such as cpu or cuda (default: the GPU if there is one)")
     parser.add_argument("--dtype", type=one_of(*DTYPES), metavar="KIND", help="float32, bfloat16, float16 (default: what is fast)")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="local, ray (a Ray cluster; URLs, too) (default: %(default)s)")
     parser.set_defaults(run=_colorize)
 
 # %% ../nbs/tools/cli.ipynb #20a0d9f8
@@ -112,6 +127,7 @@ def add_evaluate(commands):
     parser.add_argument("--metrics", nargs="+", type=one_of(*METRICS), metavar="NAME", help="auc, psnr, ssim, colourfulness, clipped (these are the default), lpips, fid, vgg16_top1 (these fetch weights)")
     parser.add_argument("--batch-size", type=at_least(1), default=8, metavar="N", help="photos at a time (default: %(default)s)")
     parser.add_argument("--output", type=writable, metavar="FILE", help="write the JSON to this file too")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="where: local, ray (a Ray cluster) (default: %(default)s)")
     parser.set_defaults(run=_evaluate)
 
 # %% ../nbs/tools/cli.ipynb #28ab5f78

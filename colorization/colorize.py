@@ -7,6 +7,7 @@ __all__ = ['Colorizer']
 
 # %% ../nbs/tools/colorize.ipynb #aa301984
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,14 @@ class Colorizer(Painter):
     def _infer(self, l_norm):
         "ab of L', array to array."
         return self._predict_ab(torch.from_numpy(l_norm)).cpu().numpy()
+
+    def _apart(self, l_norms):
+        "On a CPU, each photo has a core to itself, so that its colours depend neither on the others nor on how many cores there are."
+        if self.device.type != "cpu": return self._together(l_norms)
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool: return list(pool.map(self._infer, l_norms))
+        finally: torch.set_num_threads(threads)
 
     @torch.inference_mode()
     def _predict_ab(self, l_norm):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BAR', 'RECORDED', 'find_photos', 'result_name', 'Record', 'recorded', 'result_names', 'plan', 'remove_leftovers',
-           'colour_files']
+           'finish', 'colour_files']
 
 # %% ../nbs/tools/files.ipynb #d076e6e4
 import contextlib, io, json, os, sys
@@ -17,7 +17,7 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
-from . import ENDINGS, ColorizationError, ColorizeError, check_number, check_writable, photos_in, sha256
+from . import ENDINGS, MACHINE, ColorizationError, ColorizeError, check_number, check_writable, photos_in, sha256
 from .hub import is_onnx
 from .painting import save_like
 
@@ -107,29 +107,39 @@ def _check_file(output, single, format):
 # %% ../nbs/tools/files.ipynb #ca3655a4
 class Record:
     "What an output folder's results were made from, and how: a line of JSON for each."
+    name = ".colorization.jsonl"
     def __init__(self, folder):
-        self.folder, self.path, entries = Path(folder), Path(folder)/".colorization.jsonl", {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
+        self.folder, self.path = Path(folder), Path(folder)/self.name
+        self._read(self.path.read_text(encoding="utf-8") if self.path.is_file() else "", lambda name: (self.folder/name).is_file())
+
+    def _read(self, text, is_there):
+        "Take over the lines on results that are there."
+        entries = {}
+        for line in text.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 entries[entry["result"]] = entry
-        self.entries = {Path(name): entry for name, entry in entries.items() if (self.folder/name).is_file()}
+        self.entries = {Path(name): entry for name, entry in entries.items() if is_there(name)}
 
     def photos(self):
         "Name of a result that is there to the name of its photo."
         return {name: entry.get("photo") for name, entry in self.entries.items()}
 
-    def check(self, targets, options):
+    def check(self, names, options):
         "Refuse options with which other results would come out than those that are there."
-        for made in [self.entries[name]["options"] for t in targets if (name := t.relative_to(self.folder)) in self.entries]:
+        for made in [self.entries[name]["options"] for name in names if name in self.entries]:
             own = "the model's own"
             different = [f"{k} was {own if made.get(k) is None else made[k]}, is {own if v is None else v}" for k, v in options.items() if made.get(k) != v]
             if different: raise ColorizeError(f"output {self.folder}: holds results made with other options ({'; '.join(different)}); give --overwrite to make them anew, or another folder")
 
-    def add(self, source, target, options):
-        "Note a result; a line that a killed process has left half written spoils no other."
-        entry = dict(result=target.relative_to(self.folder).as_posix(), photo=Path(source.name).name, options=options)
-        with open(self.path, "a", encoding="utf-8") as f: f.write(f"\n{json.dumps(entry)}")
+    def add(self, names, options):
+        "Note results, each name with that of its photo; a line that a killed process has left half written spoils no other."
+        lines = [json.dumps(dict(result=Path(name).as_posix(), photo=Path(photo).name, options=options)) for name, photo in names.items()]
+        self._write("".join(f"\n{line}" for line in lines))
+
+    def _write(self, text):
+        "Append to the file."
+        with open(self.path, "a", encoding="utf-8") as f: f.write(text)
 
 def recorded(
     model, # As for `load_model`
@@ -182,10 +192,10 @@ def plan(
 def remove_leftovers(
     targets, # Paths of results
 ):
-    "Remove the temporary files that a killed process has left; those of a process that runs are its own."
+    "Remove the temporary files that a killed process of this machine has left; those of a process that runs are its own, and so are other machines'."
     for folder in {p.parent for p in targets}:
-        for path in folder.glob(".[0-9]*-*"):
-            process, _, name = path.name[1:].partition("-")
+        for path in folder.glob(f".[0-9]*-{MACHINE}-*"):
+            process, _, name = path.name[1:].split("-", 2)
             if process.isdecimal() and folder/name in targets and not psutil.pid_exists(int(process)): path.unlink(missing_ok=True)
 
 # %% ../nbs/tools/files.ipynb #c22c2a5e
@@ -197,8 +207,12 @@ def _colorizer(model="compact", **options):
     name, module = ("OnnxColorizer", "portable") if is_onnx(model) else ("Colorizer", "colorize")
     return getattr(import_module(f"colorization.{module}"), name)(model, **options)
 
-def _finish(picture, target, quality):
-    "Save a picture; gives what went wrong, or None."
+def finish(
+    picture, # From a `Colorizer`, or an error in its place
+    target:Path, # Where to write it; folders are made
+    quality:int=95, # Of JPEG and WebP, 0 to 100
+): # What went wrong, or None
+    "Save one picture of a job."
     if isinstance(picture, ColorizationError): return picture
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,15 +235,15 @@ def colour_files(
     there, failed = len(jobs) - len(todo), 0
     if folder:
         record, made = Record(folder), recorded(**{k: options.get(k, default) for k, default in RECORDED.items()}, quality=quality)
-        record.check(set(jobs.values()) - {jobs[source] for source in todo}, made)
+        record.check([t.relative_to(folder) for t in set(jobs.values()) - {jobs[source] for source in todo}], made)
     if not todo: return dict(coloured=0, there=there, failed=0)
     colorizer = _colorizer(**options)
     remove_leftovers(set(jobs.values()))
     with tqdm(total=len(jobs), initial=there, unit=" photos", smoothing=0, bar_format=BAR, disable=None) as bar:
-        for source, error in colorizer.each(todo, batch_size, lambda source, picture: _finish(picture, jobs[source], quality)):
+        for source, error in colorizer.each(todo, batch_size, lambda source, picture: finish(picture, jobs[source], quality)):
             if error:
                 failed += 1
                 bar.write(f"colorization: {error}", file=sys.stderr)
-            elif folder: record.add(source, jobs[source], made)
+            elif folder: record.add({jobs[source].relative_to(folder): source.name}, made)
             bar.update()
     return dict(coloured=len(todo) - failed, there=there, failed=failed)

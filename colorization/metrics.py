@@ -113,7 +113,6 @@ def _per_image(metrics, device):
     if "vgg16_top1" in metrics: measures["vgg16_top1"] = vgg16_top1(device)
     return {name: f for name, f in measures.items() if name in metrics}
 
-# %% ../nbs/tools/metrics.ipynb #30b32a1a
 class _Row:
     "The sums behind one row of the table."
     def __init__(self, photos, measures, auc=False, fid=False, device="cpu"):
@@ -125,24 +124,27 @@ class _Row:
         "Add a batch."
         for name, measure in self.measures.items(): self.values[name][index] = measure(picture, truth).cpu()
         if self.errors: self.errors.update(index, picture.ab, truth.ab)
-        if self.fid:
-            self.fid.update(truth.features, real=True)
-            self.fid.update(picture.features, real=False)
+        for one in (truth, picture) if self.fid else (): self.fid.update(one.features, real=one is truth)
+
+    def merge(self, index, part):
+        "Add a row of other photos, whose indices here are `index`."
+        for name, values in part.values.items(): self.values[name][index] = values
+        if self.errors:
+            self.errors.counts += part.errors.counts
+            self.errors.pixels[index], self.errors.areas[index] = part.errors.pixels, part.errors.areas
+        for sums in self.fid.metric_state if self.fid else (): setattr(self.fid, sums, getattr(self.fid, sums) + getattr(part.fid, sums))
 
     def compute(self, prior=None):
         "Pooled values, means over the photos, values of each photo, and curves."
         auc = self.errors.compute(prior) if self.errors else {}
         per_image = {name: r["per_image"] for name, r in auc.items()} | self.values
-        pooled = {name: r["pooled"].item() for name, r in auc.items()}
-        if self.fid: pooled["fid"] = self.fid.compute().item()
-        return dict(pooled=pooled, image_mean={name: v.double().mean().item() for name, v in per_image.items()},
-                    per_image={name: v.tolist() for name, v in per_image.items()}, curves={name: r["curve"].tolist() for name, r in auc.items()})
+        pooled = {name: r["pooled"].item() for name, r in auc.items()} | (dict(fid=self.fid.compute().item()) if self.fid else {})
+        return dict(pooled=pooled, image_mean={name: v.double().mean().item() for name, v in per_image.items()}, per_image={name: v.tolist() for name, v in per_image.items()}, curves={name: r["curve"].tolist() for name, r in auc.items()})
 
 # %% ../nbs/tools/metrics.ipynb #44aaef31
-def _batches(pairs, batch_size, device):
-    "Batches of L', ab, the ab of other photos, and the indices of the photos, in a fixed shuffled order."
-    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
-    before = pairs[order[-1].item()][1][None].to(device)
+def _batches(pairs, batch_size, device, order, before=None):
+    "Batches of L', ab, the ab of other photos, and the indices of the photos."
+    before = pairs[order[-1].item() if before is None else before][1][None].to(device)
     for index, (l_norm, ab_norm) in zip(order.split(batch_size), DataLoader(pairs, batch_size, sampler=order.tolist())):
         ab_norm = ab_norm.to(device)
         yield l_norm.to(device), ab_norm*110, torch.cat([before, ab_norm[:-1]])*110, index
@@ -175,6 +177,45 @@ def _predictions(networks, l_norm, other):
         if not predicted.isfinite().all(): raise MetricError(f"{name}: predicts colours that are NaN or infinite")
     return ab | dict(gray=torch.zeros_like(other), random=other)
 
+class _Scores:
+    "All rows of the table, for photos that come batch by batch; those of some photos can be added to those of all."
+    def __init__(self, model, photos, metrics=METRICS, temperature=None, size=None):
+        self.networks, self.metrics = _networks(model, temperature, size), metrics
+        self.device = next((p.device for network, *_ in self.networks.values() for p in network.parameters()), torch.device("cpu"))
+        self.measures, self.features = _per_image(metrics, self.device), inception(self.device) if "fid" in metrics else None
+        self.start(photos)
+
+    def start(self, photos):
+        "Empty rows, for so many photos."
+        self.rows = {name: _Row(photos, self.measures, "auc" in self.metrics, "fid" in self.metrics, self.device) for name in [*self.networks, "gray", "random"]}
+        self.rows["truth"] = _Row(photos, {name: f for name, f in self.measures.items() if name in ("colourfulness", "vgg16_top1")})
+
+    def update(self, index, l_norm, ab, other, labels=None):
+        "Add a batch, with the ab of other photos for the row random, and the labels of all photos."
+        with _evaluating([network for network, *_ in self.networks.values()]):
+            truth = _picture(l_norm, ab, self.features)
+            truth.label = None if labels is None else torch.tensor([labels[i] for i in index], device=self.device)
+            self.rows["truth"].update(index, truth, truth)
+            for name, predicted in _predictions(self.networks, l_norm, other).items(): self.rows[name].update(index, _picture(l_norm, predicted, self.features), truth)
+
+    def add(self, pairs, order, batch_size, labels=None, progress=False, before=None):
+        "Add photos in an order; the first has the photo `before` for its neighbour, or else the last."
+        batches = _batches(pairs, batch_size, self.device, order, before)
+        for l_norm, ab, other, index in progress_bar(batches, total=-(-len(order)//batch_size)) if progress else batches: self.update(index, l_norm, ab, other, labels)
+
+    def merge(self, index, rows):
+        "Add the rows of other photos, whose indices here are `index`."
+        for name, row in rows.items(): self.rows[name].merge(index, row)
+
+    def compute(self, prior=None):
+        "Rows and truth, as `evaluate` gives them."
+        rows = {name: row.compute(None if name == "truth" else prior) for name, row in self.rows.items()}
+        truth = rows.pop("truth")
+        colour = truth["image_mean"].get("colourfulness")
+        for mean in [row["image_mean"] for row in rows.values() if colour is not None]:
+            mean |= dict(colourfulness_difference=mean["colourfulness"] - colour, colourfulness_ratio=mean["colourfulness"]/colour if colour else None)
+        return dict(rows=rows, truth=truth)
+
 # %% ../nbs/tools/metrics.ipynb #9e1a1141
 def _check(pairs, metrics, prior, labels, batch_size):
     "Refuse what can't be scored."
@@ -182,23 +223,14 @@ def _check(pairs, metrics, prior, labels, batch_size):
     for name in metrics:
         if name not in known: raise MetricError(f"metrics: '{name}' is unknown; choose from {', '.join(known)}")
     if len(pairs) < 2: raise MetricError(f"pairs: at least 2 photos are needed to score, got {len(pairs)}")
-    side = min(pairs[0][1].shape[-2:])
     for name, least in smallest.items():
-        if name in metrics and side < least: raise MetricError(f"metric {name}: needs photos of at least {least}×{least} pixels, these have {side}")
+        if name in metrics and (side := min(pairs[0][1].shape[-2:])) < least: raise MetricError(f"metric {name}: needs photos of at least {least}×{least} pixels, these have {side}")
     check_number("batch_size", batch_size, 1, kind=int, error=MetricError)
     if prior is not None and prior.shape != (BINS,): raise MetricError(f"prior: must be one number for each of the {BINS} bins, got shape {tuple(prior.shape)}")
     if "vgg16_top1" in metrics and (labels is None or len(labels) != len(pairs) or not all(0 <= i < 1000 for i in labels)):
         raise MetricError(f"metric vgg16_top1: needs `labels`, the ImageNet index (0…999) of each of the {len(pairs)} photos; see `imagenet_labels`")
 
-# %% ../nbs/tools/metrics.ipynb #664bb673
-def _compare(result):
-    "Add the rows' colourfulness relative to that of the photos."
-    if "colourfulness" not in result["truth"]["image_mean"]: return
-    truth = result["truth"]["image_mean"]["colourfulness"]
-    for mean in (row["image_mean"] for row in result["rows"].values()):
-        mean["colourfulness_difference"] = mean["colourfulness"] - truth
-        mean["colourfulness_ratio"] = mean["colourfulness"]/truth if truth else None
-
+# %% ../nbs/tools/metrics.ipynb #24ed26b8
 def _protocol(pairs, metrics, networks, prior):
     "What a reader must know to compare the numbers with others; where there are several networks, T and size of each by its name."
     height, width = pairs[0][1].shape[-2:]
@@ -208,7 +240,6 @@ def _protocol(pairs, metrics, networks, prior):
                 prior="of these photos" if prior is None else "given", metrics=list(metrics),
                 networks={name: text for name, text in NETWORK_METRICS.items() if name in metrics}, version=__version__)
 
-# %% ../nbs/tools/metrics.ipynb #24ed26b8
 def evaluate(
     model, # A network with `predict_ab`, `temperature` and `size`, such as `ECCV16`; several of them, as a dict from the name of a row to a network or to `dict(model=…, temperature=…, size=…)`; None for the rows gray and random alone
     pairs, # Pairs (L', ab') of one size, as from `ColorizationDataset`
@@ -219,28 +250,15 @@ def evaluate(
     labels=None, # ImageNet index of each photo, for `vgg16_top1`; default: those of `pairs.photos`
     batch_size:int=8, # Photos at a time; has no influence on the results
     progress:bool=True, # Show a progress bar
+    engine=None, # What scores the photos, such as `cluster.score_photos`; default: this process
 ) -> dict: # `protocol`, `rows` (`model` or the names given, `gray`, `random`) and `truth`
     "Score a model, or several, beside the rows gray and random, in one pass and bounded memory."
     if labels is None and "vgg16_top1" in metrics and hasattr(pairs, "photos"): labels = imagenet_labels(pairs.photos)
     _check(pairs, metrics, prior, labels, batch_size)
-    networks = _networks(model, temperature, size)
-    parameters = [p for network, *_ in networks.values() for p in network.parameters()]
-    device = parameters[0].device if parameters else torch.device("cpu")
-    measures, network = _per_image(metrics, device), inception(device) if "fid" in metrics else None
-    rows = {name: _Row(len(pairs), measures, "auc" in metrics, "fid" in metrics, device) for name in [*networks, "gray", "random"]}
-    photos = _Row(len(pairs), {name: f for name, f in measures.items() if name in ("colourfulness", "vgg16_top1")})
-    batches, total = _batches(pairs, batch_size, device), -(-len(pairs)//batch_size)
-    with _evaluating([network for network, *_ in networks.values()]):
-        for l_norm, ab, other, index in progress_bar(batches, total=total) if progress else batches:
-            truth = _picture(l_norm, ab, network)
-            truth.label = None if labels is None else torch.tensor([labels[i] for i in index], device=device)
-            photos.update(index, truth, truth)
-            for name, predicted in _predictions(networks, l_norm, other).items():
-                rows[name].update(index, _picture(l_norm, predicted, network), truth)
-    result = dict(protocol=_protocol(pairs, metrics, networks, prior),
-                  rows={name: row.compute(prior) for name, row in rows.items()}, truth=photos.compute())
-    _compare(result)
-    return result
+    scores = _Scores(model, len(pairs), metrics, temperature, size)
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))  # always the same
+    (engine or _Scores.add)(scores, pairs, order, batch_size, labels, progress)
+    return dict(protocol=_protocol(pairs, metrics, scores.networks, prior)) | scores.compute(prior)
 
 # %% ../nbs/tools/metrics.ipynb #5be4485d
 _COLUMNS = [("AuC", "pooled", "auc", ".1%"), ("AuC rebalanced", "pooled", "auc_rebalanced", ".1%"), ("by photo", "image_mean", "auc_rebalanced", ".1%"),

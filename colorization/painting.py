@@ -171,7 +171,7 @@ class Painter:
         "Colour several photos."
         chunks = _chunks(_check_several(sources), batch_size)
         photos = ([_Photo(source, self.size) for source in chunk] for chunk in chunks)
-        return [photo.painted(ab) for chunk in photos for photo, ab in zip(chunk, self._colours(chunk))]
+        return [photo.painted(ab) for chunk in photos for photo, ab in zip(chunk, self._colours(chunk, self._together))]
 
     def each(self,
         sources, # Photos, each anything that `load_rgb` takes
@@ -185,7 +185,7 @@ class Painter:
         with ThreadPoolExecutor(cores()) as pool:
             for chunk in _chunks(_check_several(sources), batch_size):
                 photos = list(pool.map(self._read, chunk))
-                yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos)))
+                yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, self._apart)))
 
     def folder(self,
         path, # A folder; those within it are searched too
@@ -199,10 +199,18 @@ class Painter:
         try: return _Photo(source, self.size)
         except ImageError as e: return ImageError(str(e))
 
-    def _colours(self, photos):
+    def _together(self, l_norms):
+        "ab of each L'."
+        return np.split(self._infer(np.concatenate(l_norms)), len(l_norms))
+
+    def _apart(self, l_norms):
+        "The same, for a job of many photos, whose results shall not depend on each other."
+        return self._together(l_norms)
+
+    def _colours(self, photos, infer):
         "ab of each photo, `(1,2,size,size)`; None for each error among them."
         l_norms = [p.l_norm for p in photos if isinstance(p, _Photo)]
-        ab = iter(np.split(self._infer(np.concatenate(l_norms)), len(l_norms)) if l_norms else [])
+        ab = iter(infer(l_norms) if l_norms else [])
         return [next(ab) if isinstance(p, _Photo) else None for p in photos]
 
 # %% ../nbs/tools/painting.ipynb #fca2506b

@@ -24,7 +24,7 @@ from .dataset import ColorizationDataset, fingerprint, load_photos
 from .eccv16 import load_model
 from .finetune import finetune
 from .gan_refine import refine
-from .inputs import REPORTS
+from .inputs import ENGINES, REPORTS
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import METRICS, AbErrors, evaluate, table
 
@@ -99,12 +99,15 @@ def score(
     run_size:int=None, # Height and width that the network runs at; default: the model's own
     batch_size:int=8, # Photos at a time
     output=None, # Write the result to this file too
+    engine:str="local", # Where: `local` (here) or `ray` (on a Ray cluster)
 ) -> dict: # From `evaluate`
     "Score a model on the photos of a split, beside the rows gray and random, and print a table."
+    check_choice("engine", engine, ENGINES, ReportError)
+    if engine == "ray": from colorization.cluster import score_photos
     network, photos = load_network(model), load_photos(dataset, split)
     if len(photos) < 2: raise ReportError(f"dataset {dataset}: its split '{split}' has 1 photo, and at least 2 are needed" + ("" if split == "train" else "; take those to train on: --split train"))
     if limit: photos = photos.select(range(min(limit, len(photos))))
-    result = evaluate(network, ColorizationDataset(photos, size), metrics or METRICS, temperature, run_size, batch_size=batch_size)
+    result = evaluate(network, ColorizationDataset(photos, size), metrics or METRICS, temperature, run_size, batch_size=batch_size, engine=score_photos if engine == "ray" else None)
     result["protocol"] |= dict(model=model, dataset=dataset, split=split, fingerprint=fingerprint(photos))
     print("\n\n" + table(result))
     if output: write_json(output, result, indent=None)

@@ -18,6 +18,7 @@ from conftest import ROOT
 from PIL import ExifTags, Image, ImageCms
 from skimage import color, data
 
+from colorization import MACHINE
 from colorization.cli import _parser
 from colorization.dataset import load_photos
 
@@ -68,7 +69,7 @@ def test_killed_folder_job_goes_on(hundred, tmp_path):
     finished = {p: t for p, t in files(tmp_path/"out").items() if not p.name.startswith(".")}
     assert 40 <= len(finished) < 90
     for p in finished: Image.open(tmp_path/"out"/p).load()
-    (tmp_path/"out/0/0/.99999999-photo 60.jpg").write_bytes(b"half a file")
+    (tmp_path/f"out/0/0/.99999999-{MACHINE}-photo 60.jpg").write_bytes(b"half a file")
 
     done = run(tmp_path, "colorize", root, "-o", "out")
     assert done.returncode == 1
@@ -131,9 +132,7 @@ def test_batches_of_mixed_sizes_change_nothing(tmp_path):
         (tmp_path/"in").mkdir(exist_ok=True)
         Image.fromarray(data.astronaut()).resize((width, height)).save(tmp_path/f"in/{i}.png")
     for size in (1, 4): assert run(tmp_path, "colorize", "in", "-o", f"out{size}", "--batch-size", size).returncode == 0
-    for name in files(tmp_path/"in"):
-        one, four = (np.asarray(Image.open(tmp_path/folder/name)).astype(int) for folder in ("out1", "out4"))
-        assert np.abs(one - four).max() <= 1
+    for name in files(tmp_path/"in"): assert (tmp_path/"out1"/name).read_bytes() == (tmp_path/"out4"/name).read_bytes()
 
 
 def test_many_kinds_of_input_and_of_results(tmp_path):

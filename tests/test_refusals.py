@@ -1,11 +1,21 @@
 "Whatever the package refuses can be caught by one class, and is one line."
+import sys
+
 import pytest
 import torch
 
 import colorization
-from colorization import colorize, dataset, demo, eccv16, export, files, gan_refine, lab, metrics, portable, quantization, reports, training
+from colorization import cluster, colorize, dataset, demo, eccv16, export, files, gan_refine, lab, metrics, portable, quantization, reports, training
 
 PARAMS = dict(model="compact", epochs=1, batch_size=1, lr=1e-3, size=32, seed=0, workers=0, resume=True)
+
+
+def cluster_without_ray():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)
+        cluster.colorize_dataset("photos", "out")
+
+
 REFUSALS = {
     lab.ImageError: lambda: lab.load_rgb("nowhere.jpg"),
     dataset.DatasetError: lambda: dataset.load_photos("./nowhere"),
@@ -15,6 +25,7 @@ REFUSALS = {
     colorize.ColorizeError: lambda: colorize.Colorizer(saturation=-1),
     demo.DemoError: lambda: demo._named([]),
     export.ExportError: lambda: export.export_onnx("compact", "model.onnx", temperature=-1),
+    cluster.ClusterError: cluster_without_ray,
     reports.ReportError: lambda: reports.some_photos(photos=1),
 }
 

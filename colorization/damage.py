@@ -77,7 +77,8 @@ class ReadablePairs(ColorizationDataset):
         self.unreadable = unreadable
 
     def candidates(self, i:int):
-        "Places and rows of a photo and of those after it."
+        "Places and rows of a photo and of those after it; after the last comes the first."
+        if i >= len(self): raise IndexError(i)
         return ((place % len(self), self.photos[place % len(self)]) for place in range(i, i + AHEAD))
 
     def __getitem__(self, item): return readable(self.candidates(item), self.pair, self.unreadable)

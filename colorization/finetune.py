@@ -100,7 +100,7 @@ def finetune(
     fit(run, Task(
         accelerator, network, dict(model=network), dict(model=optimizer),
         step=lambda l_norm, ab_norm, progress: dict(train_loss=update(accelerator, optimizer, loss(l_norm, ab_norm))),
-        validate=lambda: validation_loss(accelerator, loss, valid) | colour_scores(network, dict(valid=valid.dataset) | kept, groups),
+        validate=lambda: validation_loss(accelerator, objective_loss(network, objective, weights), valid) | colour_scores(network, dict(valid=valid.dataset) | kept, groups),
         facts=lambda epoch: dict(data=dataset, epochs=epoch, seed=seed, lr=lr, rebalance=rebalance)),
         train, epochs)
     return run

@@ -178,7 +178,7 @@ def players(accelerator, network, params:dict) -> tuple: # Models by name, optim
         return first(l_norm, ab_norm, fake) | second(l_norm, ab_norm, fake)
 
     def measure(l_norm, ab_norm):
-        fake = predict_ab_norm(network, l_norm, generator)
+        fake = predict_ab_norm(network, l_norm)
         return dict(valid_l1=F.l1_loss(fake, ab_norm), colour_spread=colour_spread(fake*110))
 
     return dict(generator=network, discriminator=rival), dict(zip(names, optimizers)), step, measure

@@ -91,12 +91,13 @@ def quarter(
 # %% ../nbs/02_quantization.ipynb #d1431093
 @lru_cache
 def _candidate_table():
-    "For each cell, the bins that can be among the 5 nearest of a point in it, `(729,K)`; -1 fills short rows."
+    "For each cell, the bins that can be among the 5 nearest of a point in it, their a and their b, each `(729,K)`; short rows end at infinity."
     offset = (_grid()[:, None] - ab_bins()).abs()
     near, far = ((offset - 5).clamp(min=0)).float().norm(dim=-1), (offset + 5).float().norm(dim=-1)
     possible = near <= far.kthvalue(5, dim=1, keepdim=True).values
-    rows = [row.nonzero()[:, 0] for row in possible]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+    rows = torch.nn.utils.rnn.pad_sequence([row.nonzero()[:, 0] for row in possible], batch_first=True, padding_value=-1)
+    places = torch.where(rows[..., None] < 0, torch.inf, ab_bins()[rows])
+    return rows, *places.unbind(-1)
 
 # %% ../nbs/02_quantization.ipynb #c8732f57
 def nearest_bins(
@@ -104,10 +105,9 @@ def nearest_bins(
     sigma:float=5, # Standard deviation of the Gaussian, in Lab units
 ) -> tuple: # Indices int64 `(B,5,H,W)` and their weights float32 `(B,5,H,W)`, which sum to 1
     "The 5 nearest bins of each pixel and their Gaussian weights (Zhang et al. 2016, §2.2)."
-    candidates = _candidate_table().to(ab.device)[_cell(ab)]
-    ab = ab.movedim(1, -1).clamp(-10*REACH - 5, 10*REACH + 5)
-    squared = (ab[..., None, :] - ab_bins().to(ab)[candidates]).square().sum(-1)
-    squared, order = squared.masked_fill(candidates < 0, torch.inf).topk(5, dim=-1, largest=False)
+    cell, (a, b) = _cell(ab), ab.clamp(-10*REACH - 5, 10*REACH + 5)[..., None].unbind(1)
+    candidates, bin_a, bin_b = (table.to(ab.device)[cell] for table in _candidate_table())
+    squared, order = ((a - bin_a).square() + (b - bin_b).square()).topk(5, dim=-1, largest=False)
     weights = (-squared/(2*sigma**2)).softmax(-1)
     return candidates.gather(-1, order).movedim(-1, 1), weights.movedim(-1, 1)
 
@@ -116,8 +116,8 @@ def soft_encode(
     sigma:float=5, # Standard deviation of the Gaussian, in Lab units
 ) -> torch.Tensor: # float32 `(B,313,H,W)`; sums to 1 over the bins
     "Soft encoding of ab over its 5 nearest bins (Zhang et al. 2016, §2.2)."
-    index, weights = nearest_bins(ab, sigma)
-    return ab.new_zeros(len(ab), len(_bins()), *ab.shape[2:]).scatter(1, index, weights)
+    index, weights = (x.movedim(1, -1) for x in nearest_bins(ab, sigma))
+    return weights.new_zeros(*index.shape[:-1], len(_bins())).scatter_(-1, index, weights).movedim(-1, 1)
 
 # %% ../nbs/02_quantization.ipynb #e69aa7d1
 def bin_frequencies(

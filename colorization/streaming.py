@@ -223,10 +223,11 @@ def photo_loader(
     shuffle:bool,
     **kw, # Passed to `DataLoader`
 ) -> DataLoader: # Of batches on the accelerator's device
-    "Batches for this process."
-    loader = DataLoader(pairs, sampler=StreamOrder(pairs, shuffle), **kw) if isinstance(pairs, StreamPairs) else DataLoader(pairs, shuffle=shuffle, **kw)
-    if isinstance(pairs, StreamPairs) and pairs.photos.step > 1: return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True)
-    return accelerator.prepare(loader)
+    "Batches for this process: of a table, or of a stream in its own order, its part of all; of a stream that is shuffled, those of its share."
+    if not isinstance(pairs, StreamPairs): return accelerator.prepare(DataLoader(pairs, shuffle=shuffle, **kw))
+    if shuffle: pairs.photos = pairs.photos.share(accelerator.process_index, accelerator.num_processes)
+    loader = DataLoader(pairs, sampler=StreamOrder(pairs, shuffle), **kw)
+    return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True) if shuffle else accelerator.prepare(loader)
 
 # %% ../nbs/tools/streaming.ipynb #strm0042
 COUNTED = 1000  # photos of a stream

@@ -7,7 +7,7 @@ __all__ = ['STATES', 'DIVERGED', 'RunError', 'check_training', 'describe_data', 
            'update', 'validation_means', 'validation_loss', 'loaders', 'open_run', 'prepare', 'run_state']
 
 # %% ../nbs/tools/training.ipynb #d5ddb7e7
-import json, os, platform, shutil, time
+import json, os, platform, shutil, signal, time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,7 +28,8 @@ from .dataset import fingerprint
 from .eccv16 import load_model, save_model, with_objective
 from .hub import check_model
 from .inputs import CHOICES, RANGES
-from .state import Mean, any_process, restore, state_tensors, stopping
+from .processes import Mean, any_process, share_batch_norms
+from .state import restore, state_tensors, stopping
 from .streaming import PhotoStream, first_photo, open_photos, photo_loader, photo_pairs
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, to_tensor
 
@@ -257,10 +258,16 @@ def validation_loss(accelerator, loss, loader):
     return validation_means(accelerator, lambda l_norm, ab_norm: dict(valid_loss=loss(l_norm, ab_norm)), loader)
 
 # %% ../nbs/tools/training.ipynb #58bcfc5d
+def _undisturbed(worker):
+    "A process that loads photos leaves signals to the one that trains, which waits for a batch more."
+    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+
 def loaders(accelerator, train, valid, params):
-    "Training and validation batches; their order depends on the seed and the epoch alone."
-    def batches(pairs, shuffle): return photo_loader(accelerator, pairs, shuffle, batch_size=params["batch_size"], num_workers=params["workers"])
-    return batches(train, True), batches(valid, False)
+    "Training and validation batches; their order depends on the seed and the epoch alone. Photos that fill no batch are left out of an epoch, others in each."
+    together = params["batch_size"]*accelerator.num_processes
+    if accelerator.num_processes > 1 and len(train) < together: raise RunError(f"batch_size: {params['batch_size']} in {accelerator.num_processes} processes is more than the {len(train)} photos; give at most {len(train)//accelerator.num_processes}, or fewer processes")
+    how = dict(batch_size=params["batch_size"], num_workers=params["workers"], worker_init_fn=_undisturbed)
+    return photo_loader(accelerator, train, True, drop_last=len(train) >= together, **how), photo_loader(accelerator, valid, False, **how)
 
 # %% ../nbs/tools/training.ipynb #9a3f0b1a
 def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
@@ -278,15 +285,15 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
     "Seed all randomness, load the network, make the batches."
     set_seed(params["seed"])
     AcceleratorState._reset_state()  # of an earlier run in this process: it would keep its precision
-    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"])
+    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"], even_batches=False)
     accelerator = Accelerator(mixed_precision=_precision(params["precision"]), gradient_accumulation_steps=params["accumulate"], dataloader_config=order)
     network = load_model(params["model"])
     network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]
-    train, valid, unreadable = photos[params["split"]], photos[params["valid_split"]], Unreadable(params["run_dir"])
-    if isinstance(train, PhotoStream): train = train.share(accelerator.process_index, accelerator.num_processes)
-    train = photo_pairs(train, network.size, augment=True, seed=params["seed"], unreadable=unreadable)
-    valid = photo_pairs(valid, network.size, unreadable=unreadable)
+    if accelerator.num_processes > 1: share_batch_norms(network)
+    unreadable = Unreadable(params["run_dir"])
+    train = photo_pairs(photos[params["split"]], network.size, augment=True, seed=params["seed"], unreadable=unreadable)
+    valid = photo_pairs(photos[params["valid_split"]], network.size, unreadable=unreadable)
     return accelerator, network, *loaders(accelerator, train, valid, params)
 
 # %% ../nbs/tools/training.ipynb #f78bcfe6

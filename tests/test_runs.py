@@ -42,6 +42,18 @@ def test_killed_run_goes_on_exactly(tmp_path, python):
     for name, tensor in run_state(run).items(): assert tensor.equal(state[name]), name
 
 
+def test_signal_to_all_processes_of_a_run(tmp_path, python):
+    "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
+    code = RUN.replace("size=32", "size=32, workers=1, batch_size=1") % 1000
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    said = next(line for line in process.stdout if "epoch 1/1000: " in line)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    said += process.communicate(timeout=100)[0]
+    assert process.returncode == -signal.SIGTERM
+    assert " of 30 batches; the same run goes on from there" in said
+
+
 def test_full_disk_keeps_what_was_done(tmp_path, python):
     assert python(RUN % 1).returncode == 0
     run = tmp_path/"run"
@@ -61,12 +73,17 @@ def test_file_in_place_of_run_dir(tmp_path):
     with pytest.raises(RunError, match="run: can't be written to"): finetune(size=32, epochs=1, run_dir=tmp_path/"run")
 
 
+def several_processes(folder, processes):
+    "The arguments that start `train.py` in several processes."
+    env = os.environ | dict(PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+    return dict(args=[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "train.py"], cwd=folder, env=env)
+
+
 def two_processes(folder, epochs, run):
     "The arguments that start a run in two processes."
     code = RUN.replace("size=32", "size=32, batch_size=2").replace("'run'", repr(run)) % epochs
     (folder/"train.py").write_text(code + "\nfrom accelerate import PartialState; print('processes:', PartialState().num_processes)")
-    env = os.environ | dict(PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
-    return dict(args=[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"], cwd=folder, env=env)
+    return several_processes(folder, 2)
 
 
 def test_two_processes(tmp_path):
@@ -80,10 +97,28 @@ def test_two_processes(tmp_path):
     said = next(line for line in stopped.stdout if "epoch 1/4: " in line)
     stopped.terminate()
     said += stopped.communicate(timeout=300)[0]
-    assert said.count(" of 8 batches; the same run goes on from there") == 1, said
+    assert said.count(" of 7 batches; the same run goes on from there") == 1, said
     assert subprocess.run(**two_processes(tmp_path, 4, "run"), stdout=subprocess.DEVNULL, timeout=300).returncode == 0
     assert sum(losses(tmp_path/"run"), ()) == pytest.approx(sum(losses(tmp_path/"whole"), ()), rel=1e-12)
     for name, tensor in run_state(tmp_path/"run").items(): assert tensor.equal(run_state(tmp_path/"whole")[name]), name
+
+
+def test_two_processes_learn_what_one_learns(tmp_path):
+    train = "from colorization.finetune import finetune; finetune(size=32, epochs=3, batch_size=%d, run_dir=%r)"
+    for processes, run in ((1, "one"), (2, "two")):
+        (tmp_path/"train.py").write_text(train % (16//processes, run))
+        subprocess.run(**several_processes(tmp_path, processes), check=True, stdout=subprocess.DEVNULL, timeout=300)
+    one, two = (sum(losses(tmp_path/run), ()) for run in ("one", "two"))
+    assert len(two) == 6
+    assert two == pytest.approx(one, abs=1e-4)
+
+
+def test_more_processes_than_photos(tmp_path):
+    (tmp_path/"train.py").write_text(RUN.replace("size=32", "size=32, batch_size=16") % 1)
+    done = subprocess.run(**several_processes(tmp_path, 2), capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "RunError: batch_size: 16 in 2 processes is more than the " in done.stderr
+    assert not (tmp_path/"run").exists()
 
 
 def test_two_runs_in_one_folder(tmp_path, python):

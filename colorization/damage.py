@@ -42,6 +42,13 @@ class Unreadable:
         "Whether more than 1 % of the photos are in the list."
         return len(self.lines()) > self.photos/100
 
+    def check(self,
+        too_many:bool, # Whether any process found that they are
+        error:type=DatasetError, # What to raise
+    ):
+        "Stop where they are too many."
+        if too_many: raise error(f"run_dir {self.path.parent}: more than 1 % of the photos can't be read, so the run stops ({self.summary()}); what was saved is kept: mend them, then start again with resume")
+
     def summary(self) -> str: # Empty if there are none; one line
         "How many there are, and which."
         lines = self.lines()

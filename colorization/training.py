@@ -136,10 +136,6 @@ class Run:
             except (OSError, KeyError, TypeError, ValueError, RuntimeError): bad.append(path.name)
         if bad: raise RunError(f"run_dir {self.folder}: {' and '.join(bad)} is damaged, or of another network or version; give another run_dir, or delete this one")
 
-    def check_photos(self, too_many):
-        "Stop where more than 1 % of the photos turned out to be unreadable."
-        if too_many: raise RunError(f"run_dir {self.folder}: more than 1 % of the photos can't be read, so the run stops ({self.unreadable.summary()}); what was saved is kept: mend them, then start again with resume")
-
     def _snapshot(self, name, image): write_png(self.folder/"snapshots"/f"{name}.png", Image.fromarray(image))
 
     def _write(self, task, rows, place):
@@ -203,14 +199,14 @@ def _epoch(run, task, loader, epochs, bar, asked):
         if bad := [name for name, loss in losses.items() if not loss.isfinite()]: raise RunError(f"run_dir {run.folder}: {bad[0]} is no number any more at batch {i} of epoch {epoch + 1}; {DIVERGED}")
         mean.add(losses, len(l_norm))
         stop, save, too_many = any_process(accelerator, bool(asked), run.writes and time.perf_counter() - saved >= 60*minutes, run.unreadable.too_many())
-        run.check_photos(too_many)
+        run.unreadable.check(too_many, RunError)
         if (stop or save) and accelerator.sync_gradients:
             run.keep(task, dict(batches=i*accelerator.num_processes, sums=mean.totals(), seconds=time.perf_counter() - began))
             if stop: return accelerator.print(f"epoch {epoch + 1}/{epochs}: stopped after {i} of {len(loader)} batches; the same run goes on from there", flush=True)
             saved = time.perf_counter()
     for model in task.models.values(): model.eval()
     means = mean.result() | task.validate()
-    run.check_photos(*any_process(accelerator, run.unreadable.too_many()))
+    run.unreadable.check(any_process(accelerator, run.unreadable.too_many())[0], RunError)
     return dict(epoch=epoch + 1, **means, seconds=round(time.perf_counter() - began, 1))
 
 # %% ../nbs/tools/training.ipynb #74b1359d

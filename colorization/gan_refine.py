@@ -205,7 +205,7 @@ def refine(
     save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
     precision:str="auto", # `fp32`, `bf16`, or `auto`: bf16 on a GPU that computes in it
     accumulate:int=1, # Batches whose gradients make one step
-    streaming:bool=False, # Read photos while they are used; none is looked at before
+    streaming:bool=False, # Read photos while they are used
 ) -> Run: # The finished run
     """The study's second stage: a colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 

@@ -230,7 +230,7 @@ def photo_loader(
     return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True) if shuffle else accelerator.prepare(loader)
 
 # %% ../nbs/tools/streaming.ipynb #strm0042
-COUNTED = 1000  # photos of a stream
+COUNTED = 500  # photos of a stream
 
 def split_frequencies(
     photos, # A table, or a whole `PhotoStream`

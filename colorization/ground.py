@@ -11,7 +11,6 @@ __all__ = ['OFFERED', 'SIGNATURE', 'ENDINGS', 'HEIF_ENDINGS', 'ColorizationError
 # %% ../nbs/tools/ground.ipynb #cd8d0db3
 import csv, hashlib, json, os, platform, tempfile
 from contextlib import contextmanager
-from http.client import HTTPException
 from importlib import import_module
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,7 +21,7 @@ class ColorizationError(ValueError):
     "Something that can't be done; the message names the file or option and says what to do, in one line. The base of all refusals of the package."
 
 # %% ../nbs/tools/ground.ipynb #e4e6eac8
-OFFERED = dict(Colorizer="colorize")  # what the package itself offers, and the module where it is
+OFFERED = dict(Colorizer="colorize", OnnxColorizer="portable")  # what the package itself offers, and the module where it is
 
 def on_demand(
     name:str, # What is asked for
@@ -237,6 +236,7 @@ def fetch(
     known:bool=True, # A file that is there already must have this SHA-256 too
 ) -> Path: # Where it is on disk
     "Path of a file in torch's hub cache; downloaded, with a progress bar, if it isn't there yet, and checked."
+    from http.client import HTTPException
     from torch import hub
     path, problems = cached(urls[0]), []
     if path.exists() and (not known or sha256(path).startswith(digest)): return path

@@ -12,19 +12,17 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastprogress.fastprogress import progress_bar
-from scipy.spatial import ConvexHull, Delaunay
 from torch.utils.data import DataLoader, Subset
 
 from . import check_choice, check_number
 from .lab import rgb_to_lab
 
 # %% ../nbs/02_quantization.ipynb #6da6d5de
-def _gamut_hull():
-    "Convex hull of the sRGB gamut's projection onto the ab plane."
+def _gamut():
+    "a and b of the colours that span the sRGB gamut's projection onto the ab plane, `(125,2)`."
     c = torch.linspace(0, 1, 5, dtype=torch.float64)
     cube = torch.cartesian_prod(c, c, c).T[None, :, :, None]
-    return ConvexHull(rgb_to_lab(cube)[0, 1:, :, 0].T.numpy())
+    return rgb_to_lab(cube)[0, 1:, :, 0].T.numpy()
 
 # %% ../nbs/02_quantization.ipynb #07fc7603
 @lru_cache
@@ -32,8 +30,9 @@ def _bins():
     "The bins as an array, int64 `(313,2)`."
     steps = np.arange(-130, 131, 10)
     grid = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1)
-    hull = _gamut_hull()
-    inside = Delaunay(hull.points[hull.vertices]).find_simplex(grid) >= 0
+    angles = np.radians(np.arange(360))
+    directions = np.stack([np.cos(angles), np.sin(angles)])
+    inside = (grid @ directions <= (_gamut() @ directions).max(0)).all(-1)
     grown = np.any([np.roll(inside, shift, (0, 1)) for shift in np.ndindex(3, 3) for shift in [np.subtract(shift, 1)]], axis=0)
     return grid[grown]
 
@@ -49,6 +48,7 @@ def show_bins(
     **kw, # Passed to matplotlib's `scatter`
 ):
     "Draw a value for each bin on the ab plane, a upwards and b to the right."
+    import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(4, 4), layout="constrained")[1]
     a, b = _bins().T
     points = ax.scatter(b, a, c=values, marker="s", s=38, **kw)
@@ -127,6 +127,7 @@ def bin_frequencies(
     most:int=65_000, # Of more photos than these, only so many are counted, evenly spread: enough for a standard error of 0.1 % in the most frequent bin
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin among the labels of a split, at the resolution of the network's output."
+    from fastprogress.fastprogress import progress_bar
     few = Subset(pairs, range(0, len(pairs), -(-len(pairs)//most)))
     batches, counts = DataLoader(few, 16, num_workers=workers, generator=torch.Generator()), torch.zeros(len(_bins()), dtype=torch.int64)
     for _, ab_norm in progress_bar(batches) if progress else batches: counts += encode(quarter(ab_norm*110)).flatten().bincount(minlength=len(counts))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import colorization
-from colorization import colorize, dataset, demo, eccv16, export, files, gan_refine, lab, metrics, quantization, reports, training
+from colorization import colorize, dataset, demo, eccv16, export, files, gan_refine, lab, metrics, portable, quantization, reports, training
 
 PARAMS = dict(model="compact", epochs=1, batch_size=1, lr=1e-3, size=32, seed=0, workers=0, resume=True)
 REFUSALS = {
@@ -36,5 +36,6 @@ def test_each_kind(kind):
     lambda: quantization.rebalancing_weights(torch.ones(313)/313, "sqrt"),
     lambda: gan_refine.check_refine(PARAMS | dict(adversarial_weight=1, l1_weight=1, perceptual_weight=0, discriminator_lr=1, smoothing=2)),
     lambda: files.plan(["nowhere.jpg"], "out"),
+    lambda: portable.OnnxColorizer("nowhere.onnx"),
 ])
 def test_the_others(call): refused(call)

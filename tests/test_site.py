@@ -64,7 +64,7 @@ def test_figures_have_alternative_text(pages):
 def test_functions_have_parameters_and_source(pages):
     page = (SITE/"00_lab_preprocessing.html").read_text(encoding="utf-8")
     entry = page[page.index('id="rgb_to_lab"') - 300:][:4000]
-    for part in ("blob/main/colorization/lab.py#L", "<td>rgb</td>", "<td>Tensor</td>", "<code>(B,3,H,W)</code> in [0, 1]", "<strong>Returns</strong>", "_linear"): assert part in entry, part
+    for part in ("blob/main/colorization/lab.py#L", "<td>rgb</td>", "<td>Tensor</td>", "<code>(B,3,H,W)</code> in [0, 1]", "<strong>Returns</strong>", "_matmul"): assert part in entry, part
 
 
 def test_api_lists_public_names(pages):

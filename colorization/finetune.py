@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from .compare import frequency_groups, photo_sums
-from .dataset import ColorizationDataset, load_photos
-from .quantization import ab_bins, bin_frequencies, encode, quarter, rebalancing_weights
+from .quantization import ab_bins, encode, quarter, rebalancing_weights
+from .streaming import few_pairs, open_photos, photo_pairs, split_frequencies
 from .training import Run, Task, check_training, fit, open_run, prepare, update, validation_loss
 
 # %% ../nbs/04_finetune.ipynb #8086f4f6
@@ -60,8 +60,7 @@ def colour_scores(
     "What the colours of a network are like, on at most 100 photos of each split."
     scores = {}
     for split, pairs in splits.items():
-        few = torch.utils.data.Subset(pairs, range(0, len(pairs), -(-len(pairs)//100)))
-        for name, (value, of) in ((name, sums.sum(0)) for name, sums in photo_sums(network, few, groups).items()): scores[f"{split}_{name}"] = (value/of).item()
+        for name, (value, of) in ((name, sums.sum(0)) for name, sums in photo_sums(network, few_pairs(pairs, 100), groups).items()): scores[f"{split}_{name}"] = (value/of).item()
     return scores
 
 # %% ../nbs/04_finetune.ipynb #01db7f9d
@@ -84,6 +83,7 @@ def finetune(
     save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
     precision:str="auto", # `fp32`, `bf16`, or `auto`: bf16 on a GPU that computes in it
     accumulate:int=1, # Batches whose gradients make one step
+    streaming:bool=False, # Read photos while they are used
 ) -> Run: # The finished run
     """The study's fine-tuning: class-rebalanced cross-entropy with Adam, a picture, scores and a checkpoint after every epoch.
 
@@ -91,9 +91,9 @@ def finetune(
     Raises `RunError`, `ModelError` or `DatasetError` before any work starts."""
     params = check_training(dict(locals()))
     photos, run = open_run(params)
-    kept = {"test": ColorizationDataset(load_photos(dataset, test_split), size)} if test_split else {}
+    kept = {"test": photo_pairs(open_photos(params, test_split), size, unreadable=run.unreadable)} if test_split else {}
     accelerator, network, train, valid = prepare(params, photos)
-    frequencies = bin_frequencies(train.dataset.plain(), progress=False, workers=workers)
+    frequencies = split_frequencies(photos[split], size, run_dir, workers)
     groups, weights = frequency_groups(frequencies), loss_weights(frequencies, rebalance).to(accelerator.device)
     prepared, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))
     loss = objective_loss(prepared, objective, weights)

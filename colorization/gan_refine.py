@@ -198,13 +198,14 @@ def refine(
     adversarial_weight:float=1.0, # Weight of being taken for true
     l1_weight:float=100.0, # Weight of the L1 distance of ab'
     perceptual_weight:float=0.0, # Weight of the distance of VGG-19 features; above 0 it needs weights, a download
-    smoothing:float=0.9, # What the discriminator shall answer for true colours
+    smoothing:float=0.9, # The discriminator's answer wanted for true colours
     run_dir:str="runs/refine", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
     save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
     precision:str="auto", # `fp32`, `bf16`, or `auto`: bf16 on a GPU that computes in it
     accumulate:int=1, # Batches whose gradients make one step
+    streaming:bool=False, # Read photos while they are used
 ) -> Run: # The finished run
     """The study's second stage: a colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 

@@ -21,15 +21,16 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from fastprogress.fastprogress import master_bar, progress_bar
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader
 
 from . import ColorizationError, __version__, alone, check_choice, check_number, read_tensors, replacing, write_csv, write_json, write_png, write_tensors
-from .dataset import ColorizationDataset, fingerprint, load_photos
+from .damage import Unreadable, one_line
+from .dataset import fingerprint
 from .eccv16 import load_model, save_model, with_objective
 from .hub import check_model
 from .inputs import CHOICES, RANGES
 from .processes import Mean, any_process, share_batch_norms
 from .state import restore, state_tensors, stopping
+from .streaming import PhotoStream, first_photo, open_photos, photo_loader, photo_pairs
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, to_tensor
 
 # %% ../nbs/tools/training.ipynb #a685b011
@@ -48,8 +49,8 @@ def check_training(
 
 # %% ../nbs/tools/training.ipynb #7b6d2681
 def describe_data(photos) -> dict: # `photos` and `fingerprint`
-    "What the record of a run says about a table of photos."
-    return dict(photos=len(photos), fingerprint=fingerprint(photos))
+    "What the record of a run says about a table or a stream of photos."
+    return dict(photos=len(photos), fingerprint=photos.fingerprint if isinstance(photos, PhotoStream) else fingerprint(photos))
 
 def _versions():
     "Versions of Python and of the packages that decide a result."
@@ -90,7 +91,7 @@ class Run:
     ):
         self.folder, self.rows, self.place, self.writes = Path(params["run_dir"]), [], {}, True
         self.record = dict(params=params, data=data, versions=_versions())
-        self.reference = reference
+        self.reference, self.unreadable = reference, Unreadable(self.folder, sum(part["photos"] for part in data.values()))
         if (self.folder/"params.json").exists(): self._check_same(params["resume"])
 
     @property
@@ -197,13 +198,16 @@ def _epoch(run, task, loader, epochs, bar, asked):
         with accelerator.accumulate(): losses = task.step(l_norm, ab_norm, (epoch + (i - 1)/len(loader))/epochs)
         if bad := [name for name, loss in losses.items() if not loss.isfinite()]: raise RunError(f"run_dir {run.folder}: {bad[0]} is no number any more at batch {i} of epoch {epoch + 1}; {DIVERGED}")
         mean.add(losses, len(l_norm))
-        stop, save = any_process(accelerator, bool(asked), run.writes and time.perf_counter() - saved >= 60*minutes)
+        stop, save, too_many = any_process(accelerator, bool(asked), run.writes and time.perf_counter() - saved >= 60*minutes, run.unreadable.too_many())
+        run.unreadable.check(too_many, RunError)
         if (stop or save) and accelerator.sync_gradients:
             run.keep(task, dict(batches=i*accelerator.num_processes, sums=mean.totals(), seconds=time.perf_counter() - began))
             if stop: return accelerator.print(f"epoch {epoch + 1}/{epochs}: stopped after {i} of {len(loader)} batches; the same run goes on from there", flush=True)
             saved = time.perf_counter()
     for model in task.models.values(): model.eval()
-    return dict(epoch=epoch + 1, **mean.result(), **task.validate(), seconds=round(time.perf_counter() - began, 1))
+    means = mean.result() | task.validate()
+    run.unreadable.check(any_process(accelerator, run.unreadable.too_many())[0], RunError)
+    return dict(epoch=epoch + 1, **means, seconds=round(time.perf_counter() - began, 1))
 
 # %% ../nbs/tools/training.ipynb #74b1359d
 def fit(
@@ -218,7 +222,7 @@ def fit(
     No other process may write to the run's folder meanwhile. Raises `RunError`."""
     accelerator = task.accelerator
     run.writes = accelerator.is_main_process
-    with stopping() as asked, alone(run.folder, "run_dir", RunError) if run.writes else nullcontext():
+    with stopping() as asked, one_line(), alone(run.folder, "run_dir", RunError) if run.writes else nullcontext():
         run.start(task)
         bar = master_bar(range(run.epoch, epochs))
         for epoch in bar:
@@ -226,7 +230,7 @@ def fit(
             if row is None: break
             run.end_epoch(row, task)
             accelerator.print(f"epoch {row['epoch']}/{epochs}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"), flush=True)
-            for warning in task.watch(row): accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
+            for warning in [*task.watch(row), *filter(None, [run.unreadable.summary()])]: accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
         accelerator.end_training()
 
 # %% ../nbs/tools/training.ipynb #f82bb880
@@ -258,14 +262,14 @@ def loaders(accelerator, train, valid, params):
     "Training and validation batches; their order depends on the seed and the epoch alone. Photos that fill no batch are left out of an epoch, others in each."
     together = params["batch_size"]*accelerator.num_processes
     if accelerator.num_processes > 1 and len(train) < together: raise RunError(f"batch_size: {params['batch_size']} in {accelerator.num_processes} processes is more than the {len(train)} photos; give at most {len(train)//accelerator.num_processes}, or fewer processes")
-    def batches(pairs, **how): return DataLoader(pairs, params["batch_size"], num_workers=params["workers"], worker_init_fn=_undisturbed, **how)
-    return accelerator.prepare(batches(train, shuffle=True, drop_last=len(train) >= together), batches(valid))
+    how = dict(batch_size=params["batch_size"], num_workers=params["workers"], worker_init_fn=_undisturbed)
+    return photo_loader(accelerator, train, True, drop_last=len(train) >= together, **how), photo_loader(accelerator, valid, False, **how)
 
 # %% ../nbs/tools/training.ipynb #9a3f0b1a
 def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
     "Load the photos and look at the run's folder; nothing is written yet."
-    photos = {name: load_photos(params["dataset"], name) for name in (params["split"], params["valid_split"])}
-    run = Run(params, {name: describe_data(p) for name, p in photos.items()}, load_rgb(photos[params["valid_split"]][0]["image"]))
+    photos = {name: open_photos(params, name) for name in (params["split"], params["valid_split"])}
+    run = Run(params, {name: describe_data(p) for name, p in photos.items()}, first_photo(photos[params["valid_split"]]))
     return photos, run
 
 def _precision(name):
@@ -283,8 +287,9 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
     network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]
     if accelerator.num_processes > 1: share_batch_norms(network)
-    train = ColorizationDataset(photos[params["split"]], network.size, augment=True, seed=params["seed"])
-    valid = ColorizationDataset(photos[params["valid_split"]], network.size)
+    unreadable = Unreadable(params["run_dir"])
+    train = photo_pairs(photos[params["split"]], network.size, augment=True, seed=params["seed"], unreadable=unreadable)
+    valid = photo_pairs(photos[params["valid_split"]], network.size, unreadable=unreadable)
     return accelerator, network, *loaders(accelerator, train, valid, params)
 
 # %% ../nbs/tools/training.ipynb #f78bcfe6

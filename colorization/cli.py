@@ -64,17 +64,16 @@ def _colorize_here(args, options):
 def _colorize_on_ray(args, options):
     "Colour photos on a Ray cluster."
     if args.output == "-": raise ColorizationError("output -: takes one photo; give a folder, or leave out the engine")
-    output = args.output or "coloured"
+    output = (args.output or "coloured").rstrip("/")
     done = call("cluster", "colorize_dataset", photos=args.photos, output=output, overwrite=args.overwrite, format=args.format, quality=args.quality, batch_size=args.batch_size, **options)
-    if done["failed"]: print(f"those that failed are named in {output.rstrip('/')}/failures.csv")
+    if done["failed"]: print(f"those that failed are named in {output}/failures.csv")
     return done
 
 def _colorize(args):
     "Colour photos; ends the program with 1 if some failed."
     options = dict(model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size, device=args.device, dtype=args.dtype)
-    start = time.perf_counter()
-    done = dict(local=_colorize_here, ray=_colorize_on_ray)[args.engine](args, options)
-    seconds = time.perf_counter() - start
+    colour, start = dict(local=_colorize_here, ray=_colorize_on_ray)[args.engine], time.perf_counter()
+    done, seconds = colour(args, options), time.perf_counter() - start
     print(f"{done['coloured']} coloured, {done['there']} already there, {done['failed']} failed; {seconds:.1f} s, {done['coloured']/seconds:.2f} photos/s")
     if done["failed"]: sys.exit(1)
 
@@ -291,12 +290,11 @@ def main(
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             if not sys.warnoptions: warnings.simplefilter("ignore")
             result = args.run(args)
-    except ColorizationError as e:
-        print(f"colorization: {' '.join(str(e).splitlines())}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as e:
-        print(f"colorization: the package {e.name} is missing; in a clone of this project: pip install . (to colour photos without PyTorch: colorization colorize --model FILE.onnx)", file=sys.stderr)
-        return 2
+    except ColorizationError as e: problem = " ".join(str(e).splitlines())
+    except ModuleNotFoundError as e: problem = f"the package {e.name} is missing; in a clone of this project: pip install . (to colour photos without PyTorch: colorization colorize --model FILE.onnx)"
     except KeyboardInterrupt: return 130
-    if result is not None: print(result if isinstance(result, str) else json.dumps(result, default=str))
-    return 0
+    else:
+        if result is not None: print(result if isinstance(result, str) else json.dumps(result, default=str))
+        return 0
+    print(f"colorization: {problem}", file=sys.stderr)
+    return 2

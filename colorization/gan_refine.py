@@ -185,7 +185,7 @@ def players(accelerator, network, params:dict) -> tuple: # Models by name, optim
 
 # %% ../nbs/05_gan_refine.ipynb #b36e502b
 def refine(
-    model:str="compact", # The generator: `compact`, `eccv16` (the official weights), or the path of a checkpoint, such as a fine-tuned one
+    model:str="compact", # The generator: `compact`, `eccv16` (official), or a checkpoint, such as a fine-tuned one
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
     split:str="train", # The split to train on
     valid_split:str="validation", # The split to validate on; its first photo is the reference photo
@@ -202,10 +202,11 @@ def refine(
     run_dir:str="runs/refine", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
-    save_minutes:float=10, # Minutes after which the state is kept within an epoch, too; 0: after every step
-    precision:str="auto", # `fp32`, `bf16`, or `auto`: bf16 on a GPU that computes in it
+    save_minutes:float=10, # Minutes between states in an epoch; 0: every step
+    precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used
+    tensorboard:bool=False, # Log the losses for TensorBoard, too
 ) -> Run: # The finished run
     """The study's second stage: a colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 

@@ -11,6 +11,7 @@ import json, os, platform, shutil, signal, time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from .dataset import fingerprint
 from .eccv16 import load_model, save_model, with_objective
 from .hub import check_model
 from .inputs import CHOICES, RANGES
-from .processes import Mean, any_process, share_batch_norms
+from .processes import Mean, any_process, mixed_precision, share_batch_norms
 from .state import restore, state_tensors, stopping
 from .streaming import PhotoStream, first_photo, open_photos, photo_loader, photo_pairs
 from .lab import load_rgb, preprocess, reconstruct, rgb_to_lab, to_tensor
@@ -44,6 +45,8 @@ def check_training(
     for name in [name for name in RANGES if name in params]: check_number(name, params[name], error=RunError, **RANGES[name])
     for name in [name for name in CHOICES if name in params]: check_choice(name, params[name], CHOICES[name], RunError)
     check_choice("resume", params["resume"], (True, False), RunError)
+    if params.get("precision") == "fp16" and not torch.cuda.is_available(): raise RunError("precision: fp16 needs a GPU; give bf16 or fp32")
+    if params.get("tensorboard") and not find_spec("tensorboard"): raise RunError("tensorboard: the package of that name is missing; pip install tensorboard")
     check_model(params["model"])
     return params
 
@@ -59,7 +62,7 @@ def _versions():
 
 def _differences(old, new):
     "Names and values of the parameters in which two records differ."
-    free = ("epochs", "run_dir", "resume", "workers", "save_minutes")
+    free = ("epochs", "run_dir", "resume", "workers", "save_minutes", "tensorboard")
     pairs = [(k, old["params"].get(k), new["params"].get(k)) for k in old["params"] | new["params"] if k not in free]
     pairs += [(f"photos of {k}", old["data"].get(k), new["data"].get(k)) for k in old["data"] | new["data"]]
     return [f"{k} was {a!r}, is {b!r}" for k, a, b in pairs if a != b]
@@ -130,6 +133,7 @@ class Run:
             try:
                 tensors, facts = read_tensors(path, "state")
                 restore(tensors, task.models, task.optimizers)
+                if facts.get("scaler"): task.accelerator.scaler.load_state_dict(facts["scaler"])
                 self.rows, self.place = facts["rows"], facts["place"]
                 if bad: task.accelerator.print(f"run_dir {self.folder}: {bad[0]} is damaged; going on from {path.name}", flush=True)
                 return
@@ -140,13 +144,13 @@ class Run:
 
     def _write(self, task, rows, place):
         "Write the state; the one before it is kept, too."
-        tensors = state_tensors(task.models, task.optimizers)
+        tensors, scaler = state_tensors(task.models, task.optimizers), task.accelerator.scaler
         if bad := [name for name, t in tensors.items() if not t.isfinite().all()]: raise RunError(f"run_dir {self.folder}: the weights are no numbers any more ({bad[0]}); {DIVERGED}")
         free, needed = shutil.disk_usage(self.folder).free, sum(t.nbytes for t in tensors.values())
         if free < needed + 10**6: raise OSError(f"{needed/1e6:.0f} MB needed, {free/1e6:.0f} MB free")
         newest, before = (self.folder/name for name in STATES)
         with replacing(newest) as temporary:
-            write_tensors(temporary, tensors, "state", dict(rows=rows, place=place))
+            write_tensors(temporary, tensors, "state", dict(rows=rows, place=place, scaler=scaler.state_dict() if scaler else {}))
             if newest.exists(): newest.replace(before)
 
     def keep(self, task, place:dict):
@@ -224,11 +228,13 @@ def fit(
     run.writes = accelerator.is_main_process
     with stopping() as asked, one_line(), alone(run.folder, "run_dir", RunError) if run.writes else nullcontext():
         run.start(task)
+        accelerator.init_trackers("tensorboard")
         bar = master_bar(range(run.epoch, epochs))
         for epoch in bar:
             row = _epoch(run, task, loader, epochs, bar, asked)
             if row is None: break
             run.end_epoch(row, task)
+            accelerator.log(row, step=row["epoch"])
             accelerator.print(f"epoch {row['epoch']}/{epochs}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"), flush=True)
             for warning in [*task.watch(row), *filter(None, [run.unreadable.summary()])]: accelerator.print(f"epoch {row['epoch']}/{epochs}: {warning}", flush=True)
         accelerator.end_training()
@@ -272,17 +278,13 @@ def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
     run = Run(params, {name: describe_data(p) for name, p in photos.items()}, first_photo(photos[params["valid_split"]]))
     return photos, run
 
-def _precision(name):
-    "What accelerate calls a precision; `auto` is bf16 on a GPU that computes in it, if `accelerate launch` doesn't say otherwise."
-    if name != "auto": return dict(fp32="no").get(name, name)
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no" else None
-
 def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batches to train on and to validate on
     "Seed all randomness, load the network, make the batches."
     set_seed(params["seed"])
     AcceleratorState._reset_state()  # of an earlier run in this process: it would keep its precision
     order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"], even_batches=False)
-    accelerator = Accelerator(mixed_precision=_precision(params["precision"]), gradient_accumulation_steps=params["accumulate"], dataloader_config=order)
+    log = dict(log_with="tensorboard", project_dir=params["run_dir"]) if params["tensorboard"] else {}
+    accelerator = Accelerator(mixed_precision=mixed_precision(params["precision"]), gradient_accumulation_steps=params["accumulate"], dataloader_config=order, **log)
     network = load_model(params["model"])
     network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]

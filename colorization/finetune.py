@@ -102,6 +102,6 @@ def finetune(
         accelerator, network, dict(model=network), dict(model=optimizer),
         step=lambda l_norm, ab_norm, progress: dict(train_loss=update(accelerator, optimizer, loss(l_norm, ab_norm))),
         validate=lambda: validation_loss(accelerator, objective_loss(network, objective, weights), valid) | colour_scores(network, dict(valid=valid.dataset) | kept, groups),
-        facts=lambda epoch: dict(data=dataset, epochs=epoch, seed=seed, lr=lr, rebalance=rebalance)),
+        facts=lambda epoch: dict(data=params["dataset"], epochs=epoch, seed=seed, lr=lr, rebalance=rebalance)),
         train, epochs)
     return run

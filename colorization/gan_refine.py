@@ -38,7 +38,7 @@ def load_vgg19(
 # %% ../nbs/05_gan_refine.ipynb #ef43d7ac
 def check_refine(params:dict) -> dict: # The same parameters
     "Refuse parameters of a refinement that can't work; raises `RunError` or `ModelError`."
-    check_training(params)
+    params = check_training(params)
     if params["perceptual_weight"]: load_vgg19()
     return params
 
@@ -220,7 +220,7 @@ def refine(
     fit(run, Task(
         accelerator, network, models, optimizers, step,
         validate=lambda: validation_means(accelerator, measure, valid),
-        facts=lambda epoch: dict(data=dataset, refined_epochs=epoch, seed=seed, lr=lr, discriminator_lr=discriminator_lr,
+        facts=lambda epoch: dict(data=params["dataset"], refined_epochs=epoch, seed=seed, lr=lr, discriminator_lr=discriminator_lr,
             adversarial_weight=adversarial_weight, l1_weight=l1_weight, perceptual_weight=perceptual_weight),
         watch=lambda row: collapse_signs(row, smoothing)),
         train, epochs)

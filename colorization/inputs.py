@@ -21,7 +21,7 @@ RANGES = dict(
     accumulate=COUNT | dict(low=1), save_minutes=dict(),
     lr=dict(above=True), discriminator_lr=dict(above=True), adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),
     smoothing=dict(low=0.5, high=1, above=True), temperature=dict(high=1))  # for `check_number`
-CHOICES = dict(rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=("auto", "fp32", "bf16", "fp16"), streaming=(False, True), tensorboard=(False, True))
+CHOICES = dict(rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=("auto", "fp32", "bf16", "fp16"), resume=(True, False), streaming=(False, True), tensorboard=(False, True))
 SPLITS = ("train", "validation", "test")  # of the embedded photos
 DTYPES = ("float32", "bfloat16", "float16")  # of the `Colorizer`
 ENGINES = ("local", "ray")  # where a job of many photos runs: on this machine, or on a Ray cluster

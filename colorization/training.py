@@ -40,11 +40,11 @@ class RunError(ColorizationError):
 
 def check_training(
     params:dict, # All parameters of a stage
-) -> dict: # The same parameters
+) -> dict: # The same parameters, paths as text
     "Refuse parameters that can't work; raises `RunError` or `ModelError`."
+    params = {name: str(value) if isinstance(value, Path) else value for name, value in params.items()}
     for name in [name for name in RANGES if name in params]: check_number(name, params[name], error=RunError, **RANGES[name])
     for name in [name for name in CHOICES if name in params]: check_choice(name, params[name], CHOICES[name], RunError)
-    check_choice("resume", params["resume"], (True, False), RunError)
     if params.get("precision") == "fp16" and not torch.cuda.is_available(): raise RunError("precision: fp16 needs a GPU; give bf16 or fp32")
     if params.get("tensorboard") and not find_spec("tensorboard"): raise RunError("tensorboard: the package of that name is missing; pip install tensorboard")
     check_model(params["model"])

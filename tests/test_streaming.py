@@ -203,11 +203,12 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("status", [429, 503, None])
 def test_hub_that_refuses(tmp_path, python, status):
+    "The library tries again and again; here without its pauses."
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.status = status
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}" if status else "http://127.0.0.1:9"
-    done = python(f"import os; os.environ['HF_ENDPOINT'] = '{endpoint}'; from colorization.finetune import finetune; finetune(dataset='some/photos', streaming=True)")
+    done = python(f"import os, time; time.sleep = lambda seconds: None; os.environ['HF_ENDPOINT'] = '{endpoint}'; from colorization.finetune import finetune; finetune(dataset='some/photos', streaming=True)")
     server.shutdown()
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "DatasetError: dataset some/photos: " in last, done.stderr

@@ -58,7 +58,7 @@ test: $(VENV)/installed
 	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
 	@echo "  the notebooks' long runs (eval: false):   make study, make reports"
 	@echo "  notebook cells flagged slow or cuda:      $(VENV)/bin/nbdev_test --flags 'slow cuda' --skip_file_re '$(SKIP)'"
-	@echo "  10,000 damaged image files (10 minutes):  FUZZ=10000 $(VENV)/bin/python -m pytest -s tests/test_fuzz.py"
+	@echo "  10,000 damaged image files (1 minute):    FUZZ=10000 $(VENV)/bin/python -m pytest -s tests/test_fuzz.py"
 	@echo "  25 kills of a run and of a folder job:    KILLS=25 $(VENV)/bin/python -m pytest tests/test_kills.py"
 	@echo "  jobs on a Ray cluster:                    $(VENV)/bin/pip install -e '.[cluster]' && $(VENV)/bin/python -m pytest tests/test_cluster.py"
 	@echo "  what else needs a GPU:                    make test, where PyTorch sees one"

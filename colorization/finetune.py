@@ -93,7 +93,7 @@ def finetune(
     params = check_training(dict(locals()))
     photos, run = open_run(params)
     kept = {"test": photo_pairs(open_photos(params, test_split), size, unreadable=run.unreadable)} if test_split else {}
-    accelerator, network, train, valid = prepare(params, photos)
+    accelerator, network, train, valid = prepare(run, photos)
     frequencies = split_frequencies(photos[split], size, run_dir, workers)
     groups, weights = frequency_groups(frequencies), loss_weights(frequencies, rebalance).to(accelerator.device)
     prepared, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))

@@ -215,7 +215,7 @@ def refine(
     params = check_refine(dict(locals()))
     photos, run = open_run(params)
     check_batch(photos[split], params)
-    accelerator, network, train, valid = prepare(params, photos)
+    accelerator, network, train, valid = prepare(run, photos)
     models, optimizers, step, measure = players(accelerator, network, params)
     fit(run, Task(
         accelerator, network, models, optimizers, step,

@@ -278,8 +278,9 @@ def open_run(params:dict) -> tuple: # Photos by split, and the `Run`
     run = Run(params, {name: describe_data(p) for name, p in photos.items()}, first_photo(photos[params["valid_split"]]))
     return photos, run
 
-def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batches to train on and to validate on
+def prepare(run:Run, photos:dict) -> tuple: # Accelerator, network, and batches to train on and to validate on
     "Seed all randomness, load the network, make the batches."
+    params = run.record["params"]
     set_seed(params["seed"])
     AcceleratorState._reset_state()  # of an earlier run in this process: it would keep its precision
     order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=params["seed"], even_batches=False)
@@ -289,9 +290,8 @@ def prepare(params:dict, photos:dict) -> tuple: # Accelerator, network, and batc
     network = with_objective(network, params.get("objective", network.objective)).to(memory_format=torch.channels_last)
     network.size = params["size"]
     if accelerator.num_processes > 1: share_batch_norms(network)
-    unreadable = Unreadable(params["run_dir"])
-    train = photo_pairs(photos[params["split"]], network.size, augment=True, seed=params["seed"], unreadable=unreadable)
-    valid = photo_pairs(photos[params["valid_split"]], network.size, unreadable=unreadable)
+    train = photo_pairs(photos[params["split"]], network.size, augment=True, seed=params["seed"], unreadable=run.unreadable)
+    valid = photo_pairs(photos[params["valid_split"]], network.size, unreadable=run.unreadable)
     return accelerator, network, *loaders(accelerator, train, valid, params)
 
 # %% ../nbs/tools/training.ipynb #f78bcfe6

@@ -1,4 +1,4 @@
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 from .ground import (
     ENDINGS, HEIF_ENDINGS, MACHINE, SIGNATURE, ColorizationError, ColorizeError, DatasetError,

@@ -40,6 +40,7 @@ def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
     for _ in range(KILLS):
         owner.unlink(missing_ok=True)
         assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
+    (tmp_path/"broken/.99999999-model.safetensors").write_bytes(b"half a file")
     assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
     assert python(TRAIN % (epochs, "whole", 10)).returncode == 0
     rows, whole = ([{k: v for k, v in row.items() if k != "seconds"} for row in read_losses(tmp_path/name)] for name in ("broken", "whole"))

@@ -106,7 +106,7 @@ def test_two_processes_stream_what_one_does(photos, tmp_path, files):
         subprocess.run(**several_processes(tmp_path, processes), check=True, stdout=subprocess.DEVNULL, timeout=300)
     one, two = (sum(losses(tmp_path/run), ()) for run in ("one", "two"))
     assert len(two) == 4
-    assert two == pytest.approx(one, abs=1e-4 if files == 3 else 0.5)
+    assert two == pytest.approx(one, abs=1e-3 if files == 3 else 0.5)
 
 
 def thumbnail(png):

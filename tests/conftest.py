@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ FLAGS = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-b
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "browser: needs the built site or a browser; run by `make test-site`, left out by `make test`")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background of a shell starts without
 
 
 @pytest.fixture(scope="module")

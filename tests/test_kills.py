@@ -11,6 +11,7 @@ from PIL import Image
 
 from colorization.compare import read_losses
 from colorization.dataset import load_photos
+from colorization.eccv16 import load_model
 from colorization.training import run_state
 
 KILLS = int(os.environ.get("KILLS", 2))
@@ -40,6 +41,7 @@ def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
     for _ in range(KILLS):
         owner.unlink(missing_ok=True)
         assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
+        if (tmp_path/"broken/model.safetensors").exists(): load_model(tmp_path/"broken/model.safetensors")
     (tmp_path/"broken/.99999999-model.safetensors").write_bytes(b"half a file")
     assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
     assert python(TRAIN % (epochs, "whole", 10)).returncode == 0

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 EPOCHS ?= 10
+TESTS ?= tests
 RUN := runs/study
 KATEX := $(VENV)/node_modules/katex
 
@@ -53,7 +54,7 @@ picture: $(VENV)/installed
 test: export OMP_WAIT_POLICY = PASSIVE
 test: $(VENV)/installed
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
-	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal -m 'not browser' tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal -m 'not browser' $(TESTS)
 	@echo "Passed. Left out were:"
 	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
 	@echo "  the notebooks' long runs (eval: false):   make study, make reports"

@@ -33,9 +33,9 @@ def defaults_as_code(table):
 
 def parameter_table(entry):
     "nbdev's entry of a function, with a table of its parameters instead of a signature: the whole source stands right below."
-    found = re.search(r"/(\w+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
+    found = re.search(r"/colorization/([\w/]+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
     if not found: return entry
-    function = attrgetter(found[2])(import_module(f"colorization.{found[1]}"))
+    function = attrgetter(found[2])(import_module(f"colorization.{found[1].replace('/', '.')}"))
     return re.sub(r"```python\n.*?```", lambda _: defaults_as_code(str(DocmentTbl(function))), entry, count=1, flags=re.S)
 
 

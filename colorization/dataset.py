@@ -11,17 +11,16 @@ import hashlib, io, os
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow.compute as pc
 import torch
 from PIL import Image as PILImage
-from datasets import Dataset, DatasetDict, Features, Image, ClassLabel, load_dataset
+from datasets import Dataset, Features, Image, ClassLabel, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 from matplotlib.cbook import get_sample_data
 from skimage import data
 from torchvision.transforms import v2
 
-from . import DatasetError, check_dataset
+from .core.checks import DatasetError, check_dataset
 from .lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8

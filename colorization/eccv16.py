@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import __version__, cached, fetch, read_tensors, sha256, write_tensors
-from .hub import ModelError, find_checkpoint, read_card
+from . import __version__
+from .core.weights import cached, fetch, read_tensors, sha256, write_tensors
+from .core.checks import ModelError
+from .core.weights import find_checkpoint, read_card
 from .quantization import ab_bins, anneal
 
 # %% ../nbs/03_eccv16.ipynb #d695ecf0

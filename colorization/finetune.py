@@ -9,10 +9,10 @@ __all__ = ['rebalanced_cross_entropy', 'loss_weights', 'squared_error', 'objecti
 import torch
 import torch.nn.functional as F
 
-from .compare import frequency_groups, photo_sums
+from .metrics import frequency_groups, photo_sums
 from .quantization import ab_bins, encode, quarter, rebalancing_weights
-from .streaming import few_pairs, open_photos, photo_pairs, split_frequencies
-from .training import Run, Task, check_training, fit, open_run, prepare, update, validation_loss
+from .training.photos import few_pairs, open_photos, photo_pairs, split_frequencies
+from .training.run import Run, Task, check_training, fit, open_run, prepare, update, validation_loss
 
 # %% ../nbs/04_finetune.ipynb #8086f4f6
 def rebalanced_cross_entropy(

@@ -20,9 +20,10 @@ from torchvision.models import VGG19_Weights, vgg19
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.v2.functional import normalize
 
-from . import pretrained
+from .core.weights import pretrained
 from .lab import denormalize, lab_to_rgb
-from .training import Run, RunError, Task, check_training, fit, open_run, prepare, update, validation_means
+from .training.run import Run, Task, check_training, fit, open_run, prepare, update, validation_means
+from .core.checks import RunError
 
 # %% ../nbs/05_gan_refine.ipynb #3799d30c
 BLOCKS = ["3", "8", "17", "26", "35"]  # the last ReLU of each of VGG-19's five blocks

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
-from . import check_choice, check_number
+from .core.checks import check_choice, check_number
 from .lab import rgb_to_lab
 
 # %% ../nbs/02_quantization.ipynb #6da6d5de

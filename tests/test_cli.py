@@ -18,7 +18,7 @@ from conftest import ROOT
 from PIL import ExifTags, Image, ImageCms
 from skimage import color, data
 
-from colorization import MACHINE
+from colorization.core.disk import MACHINE
 from colorization.cli import _parser
 from colorization.dataset import load_photos
 

@@ -9,10 +9,10 @@ import time
 from conftest import ROOT
 from PIL import Image
 
-from colorization.compare import read_losses
+from colorization.training.run import read_losses
 from colorization.dataset import load_photos
 from colorization.eccv16 import load_model
-from colorization.training import run_state
+from colorization.training.run import run_state
 
 KILLS = int(os.environ.get("KILLS", 2))
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from colorization.colorize import Colorizer
-from colorization.export import export_onnx
+from colorization.onnx import export_onnx
 
 BARE = """
 import sys

@@ -71,8 +71,10 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     wheel, = out.glob("colorization_lab-*.whl")
     sdist, = out.glob("colorization_lab-*.tar.gz")
     names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True).stdout
-    for module in ("ground", "opening", "inputs", "hub", "pixels", "painting", "lab", "dataset", "quantization", "eccv16", "damage", "streaming", "processes", "state", "training", "finetune", "gan_refine", "perceptual", "metrics", "compare", "colorize", "portable", "files", "cluster", "cli", "demo", "export", "reports"): assert f"colorization/{module}.py" in names
-    for file in ("compact.safetensors", "compact.json"): assert f"colorization/{file}" in names
+    modules = [p.relative_to(ROOT).as_posix() for p in (ROOT/"colorization").rglob("*.py")]
+    assert len(modules) > 25
+    for module in modules: assert module in names
+    for file in ("compact.safetensors", "compact.json", "py.typed"): assert f"colorization/{file}" in names
     assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
 
 

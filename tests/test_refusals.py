@@ -5,7 +5,10 @@ import pytest
 import torch
 
 import colorization
-from colorization import cluster, colorize, dataset, demo, eccv16, export, files, gan_refine, lab, metrics, portable, quantization, reports, training
+from colorization import colorize, dataset, demo, eccv16, gan_refine, lab, metrics, onnx, quantization, reports
+from colorization.core import checks
+from colorization.jobs import cluster, local
+from colorization.training import run
 
 PARAMS = dict(model="compact", epochs=1, batch_size=1, lr=1e-3, size=32, seed=0, workers=0, resume=True)
 
@@ -20,13 +23,13 @@ REFUSALS = {
     lab.ImageError: lambda: lab.load_rgb("nowhere.jpg"),
     dataset.DatasetError: lambda: dataset.load_photos("./nowhere"),
     eccv16.ModelError: lambda: eccv16.load_model("nowhere.safetensors"),
-    training.RunError: lambda: training.check_training(PARAMS | dict(epochs=0)),
-    metrics.MetricError: lambda: metrics.evaluate(None, []),
+    checks.RunError: lambda: run.check_training(PARAMS | dict(epochs=0)),
+    checks.MetricError: lambda: metrics.evaluate(None, []),
     colorize.ColorizeError: lambda: colorize.Colorizer(saturation=-1),
-    demo.DemoError: lambda: demo._named([]),
-    export.ExportError: lambda: export.export_onnx("compact", "model.onnx", temperature=-1),
-    cluster.ClusterError: cluster_without_ray,
-    reports.ReportError: lambda: reports.some_photos(photos=1),
+    checks.DemoError: lambda: demo._named([]),
+    checks.ExportError: lambda: onnx.export_onnx("compact", "model.onnx", temperature=-1),
+    checks.ClusterError: cluster_without_ray,
+    checks.ReportError: lambda: reports.some_photos(photos=1),
 }
 
 
@@ -46,7 +49,7 @@ def test_each_kind(kind):
     lambda: quantization.decode(torch.zeros(1, 313, 1, 1), temperature=-1),
     lambda: quantization.rebalancing_weights(torch.ones(313)/313, "sqrt"),
     lambda: gan_refine.check_refine(PARAMS | dict(adversarial_weight=1, l1_weight=1, perceptual_weight=0, discriminator_lr=1, smoothing=2)),
-    lambda: files.plan(["nowhere.jpg"], "out"),
-    lambda: portable.OnnxColorizer("nowhere.onnx"),
+    lambda: local.plan(["nowhere.jpg"], "out"),
+    lambda: onnx.OnnxColorizer("nowhere.onnx"),
 ])
 def test_the_others(call): refused(call)

@@ -8,10 +8,11 @@ import time
 import pytest
 from conftest import ROOT
 
-from colorization.compare import read_losses
+from colorization.training.run import read_losses
 from colorization.eccv16 import load_model
 from colorization.finetune import finetune
-from colorization.training import RunError, run_state
+from colorization.core.checks import RunError
+from colorization.training.run import run_state
 
 RUN = "import torch; torch.set_num_threads(2); from colorization.finetune import finetune; finetune(split='validation', valid_split='test', size=32, lr=1e-3, run_dir='run', epochs=%d)"
 

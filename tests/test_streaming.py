@@ -16,14 +16,15 @@ from datasets import Dataset
 from PIL import Image
 from test_runs import losses, several_processes
 
-from colorization import finetune as module
-from colorization.compare import read_losses
+from colorization.training.run import read_losses
 from colorization.dataset import DatasetError, load_photos
 from colorization.eccv16 import ECCV16
 from colorization.finetune import finetune
 from colorization.gan_refine import refine
-from colorization.streaming import first_photo, photo_loader, photo_pairs, stream_photos
-from colorization.training import RunError, run_state, validation_loss
+from colorization.training.photos import first_photo, photo_loader, photo_pairs
+from colorization.training.streaming import stream_photos
+from colorization.core.checks import RunError
+from colorization.training.run import run_state, validation_loss
 
 SETTINGS = dict(size=32, batch_size=5, lr=1e-3, epochs=3, streaming=True)
 
@@ -167,7 +168,8 @@ def test_all_photos_vanish(tmp_path, at_step):
 
 MEASURE = """
 import resource, sys
-from colorization.streaming import StreamOrder, StreamPairs, stream_photos
+from colorization.training.photos import StreamOrder, StreamPairs
+from colorization.training.streaming import stream_photos
 pairs = StreamPairs(stream_photos(sys.argv[1]), 32)
 order = StreamOrder(pairs)
 pairs[next(iter(order))]

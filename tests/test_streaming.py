@@ -10,22 +10,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import pytest
+import torch
 from accelerate import Accelerator
 from conftest import ROOT
 from datasets import Dataset
 from PIL import Image
 from test_runs import losses, several_processes
 
-from colorization.training.run import read_losses
-from colorization.dataset import DatasetError, load_photos
+from colorization.core.checks import DatasetError, RunError
+from colorization.dataset import load_photos
 from colorization.eccv16 import ECCV16
 from colorization.finetune import finetune
 from colorization.gan_refine import refine
-from colorization.training.photos import first_photo, photo_loader, photo_pairs
+from colorization.training.photos import first_photo, photo_pairs, validation_batches
+from colorization.training.run import read_losses, run_state
 from colorization.training.streaming import stream_photos
-from colorization.core.checks import RunError
-from colorization.training.run import run_state, validation_loss
 
+finetune_module = sys.modules["colorization.finetune"]
 SETTINGS = dict(size=32, batch_size=5, lr=1e-3, epochs=3, streaming=True)
 
 
@@ -43,11 +44,11 @@ def photos(tmp_path):
 def at_step(monkeypatch):
     "Have something happen before a step."
     def do(step, event):
-        steps, usual = count(1), module.update
-        def update(*args):
-            if next(steps) == step: event()
+        steps, usual = count(1), finetune_module.colour_loss
+        def colour_loss(*args):
+            if torch.is_grad_enabled() and next(steps) == step: event()
             return usual(*args)
-        monkeypatch.setattr(module, "update", update)
+        monkeypatch.setattr(finetune_module, "colour_loss", colour_loss)
     return do
 
 
@@ -81,7 +82,8 @@ def test_refinement_streams(photos, tmp_path):
 def test_validation_is_that_of_a_table(photos):
     network = ECCV16(width=0.1, size=32).eval()
     def loss(l_norm, ab_norm): return (network.colours(network(l_norm), (32, 32))/110 - ab_norm).abs().mean()
-    def measured(table): return validation_loss(Accelerator(cpu=True), loss, photo_loader(Accelerator(cpu=True), photo_pairs(table, 32), False, batch_size=4))
+    @torch.no_grad()
+    def measured(table): return [loss(*batch).item() for batch in validation_batches(Accelerator(cpu=True), photo_pairs(table, 32), batch_size=4)]
     streamed, loaded = stream_photos(str(photos), "validation"), load_photos(str(photos), "validation")
     assert measured(streamed) == measured(loaded)
     assert (first_photo(streamed) == first_photo(loaded)).all()

@@ -55,8 +55,8 @@ class Mean:
     "Means of named losses over photos, over all processes."
     def __init__(self,
         accelerator, # Knows of the other processes
-        sums:dict={}, # To start from: `totals` of an earlier one
-    ): self.sums = Counter(sums if accelerator.is_main_process else {})
+        sums:dict=None, # To start from: `totals` of an earlier one
+    ): self.sums = Counter(sums if sums and accelerator.is_main_process else {})
 
     def add(self,
         losses:dict, # Name to mean over a batch

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AHEAD', 'COUNTED', 'Unreadable', 'readable', 'ReadablePairs', 'one_line', 'StreamPairs', 'StreamOrder', 'open_photos',
-           'photo_pairs', 'some_photos', 'few_pairs', 'first_photo', 'photo_loader', 'split_frequencies', 'loaders']
+           'describe_data', 'photo_pairs', 'some_photos', 'few_pairs', 'first_photo', 'photo_loader',
+           'split_frequencies', 'training_batches', 'validation_batches']
 
 # %% ../../nbs/training/photos.ipynb #7c22321b
 import json, signal
@@ -21,19 +22,19 @@ from torch.utils.data import DataLoader, Sampler, Subset
 
 from ..core.checks import ColorizationError, DatasetError, RunError
 from ..core.disk import write_json
-from ..dataset import ColorizationDataset, image_source, load_photos
+from ..dataset import ColorizationDataset, fingerprint, image_source, load_photos
 from ..lab import ImageError, load_rgb
 from ..quantization import bin_frequencies
 from .streaming import PhotoStream, stream_photos
 
 # %% ../../nbs/training/photos.ipynb #strm0023
 class Unreadable:
-    "The list of photos that turned out to be unreadable, `unreadable.txt`; every process may add to it."
+    "The list of photos that turned out to be unreadable; every process may add to it."
     def __init__(self,
-        folder, # Of the run
+        path, # Of the list, in the folder of the run
         photos:int=0, # In all its splits
     ):
-        self.path, self.photos, self.found = Path(folder)/"unreadable.txt", photos, {}
+        self.path, self.photos, self.found = Path(path), photos, {}
         self.read_to = self.path.stat().st_size if self.path.exists() else 0
 
     def add(self, problem):
@@ -60,13 +61,17 @@ class Unreadable:
         error:type=DatasetError, # What to raise
     ):
         "Stop where they are too many."
-        if too_many: raise error(f"run_dir {self.path.parent}: more than 1 % of the photos can't be read, so the run stops ({self.summary()}); what was saved is kept: mend them, then start again with resume")
+        if not too_many: return
+        problem = f"more than 1 % of the photos can't be read, so the run stops ({self.summary()})"
+        advice = "what was saved is kept: mend them, then start again with resume"
+        raise error(f"run_dir {self.path.parent}: {problem}; {advice}")
 
     def summary(self) -> str: # Empty if there are none; one line
         "How many there are, and which."
         lines = self.lines()
         more = f"; and {len(lines) - 10} more, all in {self.path}" if len(lines) > 10 else ""
-        return f"passed over {len(lines)} unreadable of {self.photos} photos: {'; '.join(lines[:10])}{more}" if lines else ""
+        if not lines: return ""
+        return f"passed over {len(lines)} unreadable of {self.photos} photos: {'; '.join(lines[:10])}{more}"
 
 # %% ../../nbs/training/photos.ipynb #strm0025
 AHEAD = 8  # a photo and those that may take its place
@@ -81,7 +86,8 @@ def readable(
         try: return use(row, place)
         except ImageError as e: problem = str(e)
         if unreadable: unreadable.add(problem)
-    raise DatasetError(f"{problem}; nor can the {AHEAD - 1} photos before it be read, and what was saved is kept: look at the disk or the network, then start again with resume")
+    advice = "what was saved is kept: look at the disk or the network, then start again with resume"
+    raise DatasetError(f"{problem}; nor can the {AHEAD - 1} photos before it be read, and {advice}")
 
 # %% ../../nbs/training/photos.ipynb #strm0026
 class ReadablePairs(ColorizationDataset):
@@ -114,7 +120,7 @@ def one_line():
 
 # %% ../../nbs/training/photos.ipynb #strm0033
 class StreamPairs(ReadablePairs):
-    "Pairs of a stream of photos, which `StreamOrder` hands over; how each is varied follows from seed, epoch and place."
+    "Pairs of a stream, whose photos `StreamOrder` hands over; each is varied as seed, epoch and place say."
     def candidates(self, item):
         "The photo and those after it, which came along; what lies in a file of its own on the web is fetched."
         return ((place, _fetched(row)) for place, row in item)
@@ -126,7 +132,9 @@ def _fetched(row):
     try:
         with xopen(image["path"], "rb") as f: return dict(image=image | dict(bytes=f.read()))
     except FileNotFoundError: return dict(image=dict(bytes=None, path=Path(image["path"]).name))
-    except Exception as e: raise DatasetError(f"{image['path']}: can't be fetched ({str(e).splitlines()[0]}); what was saved is kept: look at the network, then start again with resume") from None
+    except Exception as e:
+        advice = "what was saved is kept: look at the network, then start again with resume"
+        raise DatasetError(f"{image['path']}: can't be fetched ({str(e).splitlines()[0]}); {advice}") from None
 
 class StreamOrder(Sampler):
     "Places and undecoded photos of a stream, each with those after it."
@@ -148,11 +156,19 @@ class StreamOrder(Sampler):
 
 # %% ../../nbs/training/photos.ipynb #strm0039
 def open_photos(
-    params:dict, # Of a training: `dataset`, and `streaming`
+    dataset, # `samples` (embedded), a folder of images or of parquet, or a hub id
     split:str, # Name of the split
+    streaming:bool=False, # Read photos while they are used
 ): # A table, or a `PhotoStream`
     "The photos of a split, as a training is to read them."
-    return (stream_photos if params.get("streaming") else load_photos)(params["dataset"], split)
+    return (stream_photos if streaming else load_photos)(dataset, split)
+
+def describe_data(
+    photos, # A table, or a `PhotoStream`
+) -> dict: # `photos` and `fingerprint`
+    "What the record of a run says about photos."
+    streamed = isinstance(photos, PhotoStream)
+    return dict(photos=len(photos), fingerprint=photos.fingerprint if streamed else fingerprint(photos))
 
 def photo_pairs(
     photos, # A table, or a `PhotoStream`
@@ -162,6 +178,7 @@ def photo_pairs(
     "Pairs of either kind of photos."
     return (StreamPairs if isinstance(photos, PhotoStream) else ReadablePairs)(photos, *args, **kw)
 
+# %% ../../nbs/training/photos.ipynb #37f45e5e
 def some_photos(
     photos, # A table, or a `PhotoStream`
     most:int=1000, # How many of a stream
@@ -178,7 +195,8 @@ def few_pairs(
 ): # Pairs with numbers
     "At most so many pairs: evenly spread over a table; from a stream the first in shuffled order, which are kept."
     if not isinstance(pairs, StreamPairs): return Subset(pairs, range(0, len(pairs), -(-len(pairs)//most)))
-    if not hasattr(pairs, "few"): pairs.few = ReadablePairs(some_photos(pairs.photos, most), pairs.size, unreadable=pairs.unreadable)
+    if not hasattr(pairs, "few"):
+        pairs.few = ReadablePairs(some_photos(pairs.photos, most), pairs.size, unreadable=pairs.unreadable)
     return pairs.few
 
 def first_photo(
@@ -186,19 +204,22 @@ def first_photo(
 ): # uint8 `(H,W,3)`
     "The first photo that can be read, at its own size."
     pairs = photo_pairs(photos)
-    return readable(pairs.candidates(next(iter(StreamOrder(pairs, False))) if isinstance(photos, PhotoStream) else 0), lambda row, place: load_rgb(*image_source(row, place)))
+    first = next(iter(StreamOrder(pairs, False))) if isinstance(photos, PhotoStream) else 0
+    return readable(pairs.candidates(first), lambda row, place: load_rgb(*image_source(row, place)))
 
+# %% ../../nbs/training/photos.ipynb #3420fe9c
 def photo_loader(
     accelerator, # Accelerate's
     pairs, # A dataset of pairs
     shuffle:bool,
     **kw, # Passed to `DataLoader`
 ) -> DataLoader: # Of batches on the accelerator's device
-    "Batches for this process: of a table, or of a stream in its own order, its part of all; of a stream that is shuffled, those of its share."
+    "Batches for this process: its part of a table, or of a stream in its own order; of a shuffled stream, its share."
     if not isinstance(pairs, StreamPairs): return accelerator.prepare(DataLoader(pairs, shuffle=shuffle, **kw))
-    if shuffle: pairs.photos = pairs.photos.share(accelerator.process_index, accelerator.num_processes)
-    loader = DataLoader(pairs, sampler=StreamOrder(pairs, shuffle), **kw)
-    return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True) if shuffle else accelerator.prepare(loader)
+    if not shuffle: return accelerator.prepare(DataLoader(pairs, sampler=StreamOrder(pairs, False), **kw))
+    pairs.photos = pairs.photos.share(accelerator.process_index, accelerator.num_processes)
+    loader = DataLoader(pairs, sampler=StreamOrder(pairs), **kw)
+    return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True)
 
 # %% ../../nbs/training/photos.ipynb #strm0042
 COUNTED = 500  # photos of a stream
@@ -206,14 +227,16 @@ COUNTED = 500  # photos of a stream
 def split_frequencies(
     photos, # A table, or a whole `PhotoStream`
     size:int, # Height and width of the pairs
-    folder, # Of the run; keeps what was counted of a stream
+    path, # A JSON file that keeps what was counted of a stream, in the folder of the run
     workers:int=0, # Processes that load photos
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin in a split; of a stream: in `COUNTED` of its photos."
     def counted():
-        with one_line(): return bin_frequencies(ReadablePairs(some_photos(photos, COUNTED), size), progress=False, workers=workers)
+        pairs = ReadablePairs(some_photos(photos, COUNTED), size)
+        with one_line(): return bin_frequencies(pairs, progress=False, workers=workers)
+
     if not isinstance(photos, PhotoStream): return counted()
-    path, name, kept = Path(folder)/"bins.json", f"{photos.fingerprint} {size}", {}
+    path, name, kept = Path(path), f"{photos.fingerprint} {size}", {}
     with suppress(OSError, ValueError): kept = json.loads(path.read_text())
     if name not in kept:
         kept[name] = counted().tolist()
@@ -227,9 +250,28 @@ def _undisturbed(worker):
     "A process that loads photos leaves signals to the one that trains, which waits for a batch more."
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
-def loaders(accelerator, train, valid, params):
-    "Training and validation batches; their order depends on the seed and the epoch alone. Photos that fill no batch are left out of an epoch, others in each."
-    together = params["batch_size"]*accelerator.num_processes
-    if accelerator.num_processes > 1 and len(train) < together: raise RunError(f"batch_size: {params['batch_size']} in {accelerator.num_processes} processes is more than the {len(train)} photos; give at most {len(train)//accelerator.num_processes}, or fewer processes")
-    how = dict(batch_size=params["batch_size"], num_workers=params["workers"], worker_init_fn=_undisturbed)
-    return photo_loader(accelerator, train, True, drop_last=len(train) >= together, **how), photo_loader(accelerator, valid, False, **how)
+def training_batches(
+    accelerator, # Accelerate's
+    pairs, # To train on
+    batch_size:int, # Photos in a batch, in each process
+    workers:int=0, # Processes that load photos
+) -> DataLoader:
+    """Shuffled batches; their order depends on the seed and the epoch alone.
+
+    Photos that fill no batch are left out of an epoch, others in each. Raises `RunError` where there are too few."""
+    processes = accelerator.num_processes
+    if processes > 1 and len(pairs) < batch_size*processes:
+        problem = f"{batch_size} in {processes} processes is more than the {len(pairs)} photos"
+        raise RunError(f"batch_size: {problem}; give at most {len(pairs)//processes}, or fewer processes")
+    return photo_loader(accelerator, pairs, True, batch_size=batch_size, num_workers=workers,
+                        worker_init_fn=_undisturbed, drop_last=len(pairs) >= batch_size*processes)
+
+def validation_batches(
+    accelerator, # Accelerate's
+    pairs, # To validate on
+    batch_size:int, # Photos in a batch
+    workers:int=0, # Processes that load photos
+) -> DataLoader:
+    "All pairs, in order."
+    how = dict(batch_size=batch_size, num_workers=workers, worker_init_fn=_undisturbed)
+    return photo_loader(accelerator, pairs, False, **how)

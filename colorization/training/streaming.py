@@ -8,7 +8,9 @@ __all__ = ['BUFFER', 'OPEN', 'PhotoStream', 'stream_photos']
 # %% ../../nbs/training/streaming.ipynb #2bdf99cb
 import atexit, hashlib, weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -47,7 +49,9 @@ def _count(builder, name, split, files):
     photos, told = _photo_files(builder, files), (builder.info.splits or {}).get(split)
     if getattr(builder, "EXTENSIONS", None) and photos: return len(photos)
     if told and len(files) == len(builder.config.data_files[split]): return told.num_examples
-    if not all(file.endswith(".parquet") for file in files): raise DatasetError(f"dataset {name}: can't be streamed, since nothing says how many photos it has; convert it to parquet, or leave streaming out")
+    if not all(file.endswith(".parquet") for file in files):
+        problem = "can't be streamed, since nothing says how many photos it has"
+        raise DatasetError(f"dataset {name}: {problem}; convert it to parquet, or leave streaming out")
     with ThreadPoolExecutor(16) as pool: return sum(pool.map(_rows, files))
 
 # %% ../../nbs/training/streaming.ipynb #strm0012
@@ -58,9 +62,19 @@ def _digest(files):
 
 # %% ../../nbs/training/streaming.ipynb #strm0013
 BUFFER = 1000  # undecoded photos among which the order is shuffled
-datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # else `datasets` waits for 5 s at the end of each shuffled stream
-OPEN = weakref.WeakSet()  # what is being read, to be closed before Python ends
-atexit.register(lambda: [reading.close() for reading in list(OPEN)])
+OPEN = weakref.WeakSet()  # what is being read
+
+@cache
+def _close_at_exit():
+    "Have all that is still being read closed before Python ends; asked for once, by the first who reads."
+    atexit.register(lambda: [reading.close() for reading in list(OPEN)])
+
+@contextmanager
+def _without_waiting():
+    "Else `datasets` waits for 5 s at the end of each shuffled stream."
+    usual, datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN, 0
+    try: yield
+    finally: datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = usual
 
 @dataclass
 class PhotoStream:
@@ -80,14 +94,16 @@ class PhotoStream:
         process:int, # Which one, from 0
         processes:int, # Of how many
     ): # A `PhotoStream`
-        "What one of several processes reads: files of its own where their number can be divided, else every photo in turn."
-        return replace(self, rows=split_dataset_by_node(self.rows, process, processes), photos=self.photos//processes, first=process, step=processes)
+        "What one of several processes reads: files of its own where their number can be divided, else photos in turn."
+        rows = split_dataset_by_node(self.rows, process, processes)
+        return replace(self, rows=rows, photos=self.photos//processes, first=process, step=processes)
 
     def read(self,
         seed=None, # Of the order; None: as they lie in the files
         epoch:int=0, # Another order in each
     ): # A generator of places and rows, without end
         "The photos over and over. Raises `DatasetError` where the stream breaks off."
+        _close_at_exit()
         reading = self._read(seed, epoch)
         OPEN.add(reading)
         return reading
@@ -98,26 +114,40 @@ class PhotoStream:
             rows = rows.shuffle(seed=seed, buffer_size=BUFFER)
             rows.set_epoch(epoch)
         try:
-            while True:
-                before = n
-                for n, row in enumerate(rows, n + 1): yield next(places), row
-                if n == before: raise EOFError("it is empty")
+            with _without_waiting():
+                while True:
+                    before = n
+                    for row in rows:
+                        n += 1
+                        yield next(places), row
+                    if n == before: raise EOFError("it is empty")
         except Exception as e:
             reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-            raise DatasetError(f"dataset {self.name}: its stream broke off after {n} photos ({reason}); what was saved is kept: look at the files or the network, then start again with resume") from None
+            problem = f"its stream broke off after {n} photos ({reason}); what was saved is kept"
+            advice = "look at the files or the network, then start again with resume"
+            raise DatasetError(f"dataset {self.name}: {problem}: {advice}") from None
 
 # %% ../../nbs/training/streaming.ipynb #strm0014
+def _chosen(builder, parts):
+    "The builder, made to read these files for each split."
+    builder.config.data_files = type(builder.config.data_files)(
+        {part: DataFilesList(files, []) for part, files in parts.items()})
+
 def _open_stream(name, split):
     "(Path or id) to a `PhotoStream`: what `open_dataset` calls."
     def opened(path):
         builder = load_dataset_builder(path)
         parts, given = _parts(builder), builder.config.data_files
-        if split not in parts: raise DatasetError(f"dataset {name}: has no split '{split}' that can be streamed; it has {', '.join(map(repr, parts))}")
+        if split not in parts:
+            there = ", ".join(map(repr, parts))
+            raise DatasetError(f"dataset {name}: has no split '{split}' that can be streamed; it has {there}")
         photos = _count(builder, name, split, parts[split])
         if not photos: raise DatasetError(f"dataset {name}: no photo in split '{split}'")
-        if parts[split] != list(given[split] if split in given else ()): builder.config.data_files = type(given)({part: DataFilesList(files, []) for part, files in parts.items()})
+        if parts[split] != list(given[split] if split in given else ()): _chosen(builder, parts)
         rows = builder.as_streaming_dataset(split)
-        if "image" not in (rows.features or {}): raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(rows.features or ['none that is known'])}")
+        columns = rows.features or ["none that is known"]
+        if "image" not in columns:
+            raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(columns)}")
         return PhotoStream(name, rows.select_columns("image"), photos, _digest(parts[split]))
     return opened
 
@@ -130,4 +160,5 @@ def stream_photos(
     A folder of several files without a validation split gets one: every tenth file. Raises `DatasetError`."""
     if name != "samples": return open_dataset(str(name), _open_stream(str(name), split))
     photos = load_photos(name, split)
-    return PhotoStream(name, photos.select_columns("image").to_iterable_dataset(num_shards=min(4, len(photos))), len(photos), fingerprint(photos))
+    rows = photos.select_columns("image").to_iterable_dataset(num_shards=min(4, len(photos)))
+    return PhotoStream(name, rows, len(photos), fingerprint(photos))

@@ -69,11 +69,23 @@ class Page:
     def all(self, css): return self.driver.find_elements("css selector", css)
     def first(self, css): return wait(lambda: self.all(css), 20)[0]
     def upload(self, path): self.first("#photo input[type=file]").send_keys(str(path))
-    def clear(self): self.first("#photo button[aria-label='Clear'], #photo button[aria-label='Remove this file']").click()
+    def clear(self): self.first("#photo button:is([aria-label='Clear'], [aria-label='Remove this file'])").click()
     def message(self): return self.first("#message textarea").get_property("value")
     def says(self, text, seconds=60): return wait(lambda: text in self.message(), seconds)
-    def slides(self): return [i.get_property("naturalWidth") for i in self.all("#slider img") if i.get_property("complete")]
-    def gallery(self): return [i.get_property("naturalWidth") for i in self.all("#gallery img") if i.get_property("complete")]
+    def slides(self): return self.widths("#slider img")
+    def gallery(self): return self.widths("#gallery img")
+
+    def widths(self, css):
+        "Of the images that have been loaded."
+        return [i.get_property("naturalWidth") for i in self.all(css) if i.get_property("complete")]
+
+
+def requested(browser):
+    "The addresses that the browser has asked for."
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    sockets = [e["params"]["url"] for e in events if e["method"] == "Network.webSocketCreated"]
+    return [a for a in requests + sockets if urlsplit(a).scheme not in ("data", "blob", "chrome")]
 
 
 @pytest.fixture
@@ -82,11 +94,9 @@ def page(browser, url):
     browser.get(url)
     yield Page(browser)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"] + [e["params"]["url"] for e in events if e["method"] == "Network.webSocketCreated"]
-    asked = [a for a in asked if urlsplit(a).scheme not in ("data", "blob", "chrome")]
-    assert asked
-    assert not [a for a in asked if not a.startswith(url + "/")]
+    addresses = requested(browser)
+    assert addresses
+    assert not [a for a in addresses if not a.startswith(url + "/")]
 
 
 def photo(path, size, **kw):
@@ -97,7 +107,8 @@ def photo(path, size, **kw):
 
 def bomb(path, width, height):
     "A small PNG file of many black pixels."
-    def chunk(kind, body): return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+    def chunk(kind, body):
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
     pixels = zlib.compress(bytes(height*(1 + width)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
@@ -127,7 +138,7 @@ def test_upload_slide_download(page, tmp_path):
     page.upload(photo(tmp_path/"holiday.jpg", (1800, 1200), exif=exif))
     page.says("holiday-coloured.jpg: 1800 × 1200 pixels")
     assert wait(lambda: page.slides() == [1024, 1024])
-    assert wait(lambda: page.gallery() == [1024]*3)                            # gray and two models
+    assert wait(lambda: page.gallery() == [1024]*3)  # gray and two models
     assert drag(page, -150) < -100
     assert drag(page, 200) > 150
     (tmp_path/"downloads").mkdir()
@@ -143,11 +154,13 @@ def test_upload_slide_download(page, tmp_path):
 def test_embedded_photo_and_options(page):
     page.first("#examples button.thumbnail-item").click()
     page.says("camera-coloured.png: 512 × 512 pixels")
-    before = wait(lambda: len(page.slides()) == 2 and page.all("#slider img")[1].get_attribute("src"))
+    def coloured(): return len(page.slides()) == 2 and page.all("#slider img")[1].get_attribute("src")
+    before = wait(coloured)
     page.all("#model input")[1].click()
-    wait(lambda: len(page.slides()) == 2 and page.all("#slider img")[1].get_attribute("src") != before)
-    assert float(page.first("#temperature input[type=number]").get_property("value")) == 0.38    # this model's own
-    assert [p.text for p in page.all("#gallery .caption-label")] == ["gray", "compact, T = 0.8", "run/model, T = 0.38"]
+    wait(lambda: coloured() not in (False, before))
+    assert float(page.first("#temperature input[type=number]").get_property("value")) == 0.38  # this model's own
+    captions = [p.text for p in page.all("#gallery .caption-label")]
+    assert captions == ["gray", "compact, T = 0.8", "run/model, T = 0.38"]
     page.says("camera-coloured.png: 512 × 512 pixels")
 
 
@@ -169,7 +182,7 @@ def test_bomb_is_refused_at_once(page, tmp_path):
     path = bomb(tmp_path/"bomb.png", 20_000, 10_000)
     assert path.stat().st_size < 1e6
     seconds = []
-    for _ in range(3):                                                         # the others are for a machine that is busy
+    for _ in range(3):  # the others are for a machine that is busy
         page.first("#photo input[type=file]")
         start = time.perf_counter()
         page.upload(path)
@@ -190,17 +203,19 @@ def test_large_file_is_refused(page, tmp_path):
     wait(lambda: "exceed the maximum allowed size of 32.0 Mb" in page.first("body").text)
     assert not page.slides()
     time.sleep(2)
-    page.driver.get_log("browser")                                             # Gradio asks for the progress of what it refused itself
+    page.driver.get_log("browser")  # Gradio asks for the progress of what it refused itself
 
 
 @pytest.mark.browser
 def test_phone(page):
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=390, height=844, deviceScaleFactor=1, mobile=True))
+    phone = dict(width=390, height=844, deviceScaleFactor=1, mobile=True)
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
         page.first("#examples button.thumbnail-item").click()
         page.says("camera-coloured.png: 512 × 512 pixels")
         assert page.driver.execute_script("return document.documentElement.scrollWidth") <= 390
-        for part in ("#photo", "#slider", "#download", "#model", "#temperature", "#gallery"): assert 200 < page.first(part).rect["width"] <= 390
+        for part in ("#photo", "#slider", "#download", "#model", "#temperature", "#gallery"):
+            assert 200 < page.first(part).rect["width"] <= 390
     finally: page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
@@ -232,26 +247,40 @@ def file_data(path): return dict(path=path, meta=dict(_type="gradio.FileData"))
 
 def test_no_file_of_the_server_is_readable(url):
     secret = str(ROOT/"settings.ini")
-    for path in (secret, "/etc/passwd", "/proc/self/environ", "../../../../etc/passwd", "..%2f..%2f..%2f..%2fetc/passwd", "file:///etc/passwd"):
+    relative = ("../../../../etc/passwd", "..%2f..%2f..%2f..%2fetc/passwd")
+    for path in (secret, "/etc/passwd", "/proc/self/environ", *relative, "file:///etc/passwd"):
         assert get(url, f"/gradio_api/file={path}") in (403, 404), path
     mine = uploaded(url, "mine.png", b"mine")
     assert get(url, f"/gradio_api/file={mine}") == 200
-    for path in ("/../../../../../../etc/passwd", "/../../../run/model.safetensors"): assert get(url, f"/gradio_api/file={Path(mine).parent}{path}") in (403, 404), path
-    for path in ("/static/../../../../../etc/passwd", "/assets/..%2f..%2f..%2fapp.py", "/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/file=http://127.0.0.1/"): assert get(url, path) in (403, 404), path
-    for path in ("/docs", "/openapi.json", "/gradio_api/openapi.json", "/gradio_api/info", "/monitoring", "/gradio_api/run/colour", "/gradio_api/app_id"): assert get(url, path) == 404, path
+    for path in ("/../../../../../../etc/passwd", "/../../../run/model.safetensors"):
+        assert get(url, f"/gradio_api/file={Path(mine).parent}{path}") in (403, 404), path
+    for path in ("/static/../../../../../etc/passwd", "/assets/..%2f..%2f..%2fapp.py"):
+        assert get(url, path) in (403, 404), path
     for path in (secret, "/etc/passwd"):
         answer = asked(url, file_data(path))
         assert '"success":false' in answer and "root:" not in answer and "lib_name" not in answer
     assert '"success":true' in asked(url, file_data(mine))
 
 
+CLOSED = """/docs /openapi.json /gradio_api/openapi.json /gradio_api/info /monitoring /gradio_api/run/colour
+/gradio_api/app_id /gradio_api/process_recording /gradio_api/component_server""".split()
+
+
+def test_the_page_answers_no_programs(url):
+    for path in ("/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/file=http://127.0.0.1/"):
+        assert get(url, path) in (403, 404), path
+    for path in CLOSED:
+        assert get(url, path) == 404, path
+        assert httpx.post(url + path, files=dict(video=("a.mp4", b"#EXTM3U"))).status_code == 404, path
+
+
 def test_uploads_have_a_limit(url):
-    assert httpx.post(f"{url}/gradio_api/upload", files=dict(files=("a.png", bytes(33_000_000)))).status_code == 200
     def sent(**kw):
         try: return httpx.post(f"{url}/gradio_api/upload", **kw).status_code
         except httpx.WriteError: return 413
+    assert sent(files=dict(files=("a.png", bytes(33_000_000)))) == 200
     assert sent(files=dict(files=("a.png", bytes(34_000_000)))) == 413
-    assert sent(files=[("files", (f"{i}.png", bytes(20_000_000))) for i in range(2)]) == 413
+    assert sent(files=[("files", (f"{i}.png", bytes(20_000_000))) for i in range(2)]) == 413  # each would do
     assert sent(content=iter([b"no length"])) == 411
 
 

@@ -157,7 +157,7 @@ def _ab(path):
 
 def _scores(ab, truth):
     "Mean chroma and the two AuCs of one picture."
-    errors = AbErrors(1)
+    errors = AbErrors()
     errors.update([0], ab, truth)
     return dict(chroma=ab.norm(dim=1).mean().item()) | {name: r["pooled"].item() for name, r in errors.compute().items()}
 

@@ -15,15 +15,17 @@ from .core.checks import MetricError
 from .core.weights import pretrained
 
 # %% ../nbs/tools/perceptual.ipynb #eb9a678f
-NETWORK_METRICS = dict(lpips="AlexNet features (torchvision, IMAGENET1K_V1), linear layers of LPIPS 0.1 (torchmetrics)",
-                       fid="Inception-v3 (torchvision, IMAGENET1K_V1), 2048 features at 299×299",
-                       vgg16_top1="VGG-16 (torchvision, IMAGENET1K_V1), 224×224 from the middle of 256")
+NETWORK_METRICS = dict(
+    lpips="AlexNet features (torchvision, IMAGENET1K_V1), linear layers of LPIPS 0.1 (torchmetrics)",
+    fid="Inception-v3 (torchvision, IMAGENET1K_V1), 2048 features at 299×299",
+    vgg16_top1="VGG-16 (torchvision, IMAGENET1K_V1), 224×224 from the middle of 256")
 
 # %% ../nbs/tools/perceptual.ipynb #714900da
 def lpips(device):
     "LPIPS of each image."
     weights = AlexNet_Weights.IMAGENET1K_V1
-    net = pretrained("metric lpips", weights, lambda: LearnedPerceptualImagePatchSimilarity(net_type="alex"), MetricError).net.to(device)
+    make = lambda: LearnedPerceptualImagePatchSimilarity(net_type="alex")
+    net = pretrained("metric lpips", weights, make, MetricError).net.to(device)
     return lambda picture, truth: net(picture.rgb, truth.rgb, normalize=True).flatten()
 
 def vgg16_top1(device):
@@ -51,17 +53,24 @@ def frechet_distance(device):
     return FrechetInceptionDistance(GivenFeatures()).to(device)
 
 # %% ../nbs/tools/perceptual.ipynb #ad586aa1
+def _check_label(label, names):
+    "Refuse a label that isn't ImageNet's; `names` are those of the photos' labels, or None."
+    classes = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    if not isinstance(label, int) or not 0 <= label < 1000:
+        raise MetricError(f"metric vgg16_top1: the label {label!r} is no ImageNet index, 0…999")
+    if names and classes[label].lower() not in names[label].lower():
+        raise MetricError(f"metric vgg16_top1: label {label} is '{names[label]}' here, "
+                          f"but '{classes[label]}' in ImageNet; give photos with ImageNet's labels")
+
 def imagenet_labels(
     photos, # Table with a column `label`, as from `load_photos`
 ) -> list: # The ImageNet index (0…999) of each photo
     """The labels of photos, if they are ImageNet's.
 
     Where the labels have names, these must contain ImageNet's; labels without names are taken at their word."""
-    if "label" not in photos.features: raise MetricError("metric vgg16_top1: the photos have no column 'label' with their ImageNet index")
-    names, classes = getattr(photos.features["label"], "names", None), VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    if "label" not in photos.features:
+        raise MetricError("metric vgg16_top1: the photos have no column 'label' with their ImageNet index")
+    names = getattr(photos.features["label"], "names", None)
     labels = photos["label"][:]
-    for i in sorted(set(labels)):
-        if not isinstance(i, int) or not 0 <= i < 1000: raise MetricError(f"metric vgg16_top1: the label {i!r} is no ImageNet index, 0…999")
-        if names and classes[i].lower() not in names[i].lower():
-            raise MetricError(f"metric vgg16_top1: label {i} is '{names[i]}' here, but '{classes[i]}' in ImageNet; give photos with ImageNet's labels")
+    for label in sorted(set(labels)): _check_label(label, names)
     return labels

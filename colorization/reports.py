@@ -140,7 +140,7 @@ def _ab(path):
 
 def _scores(ab, truth):
     "Mean chroma and the two AuCs of one picture."
-    errors = AbErrors(1)
+    errors = AbErrors()
     errors.update([0], ab, truth)
     aucs = {name: result["pooled"].item() for name, result in errors.compute().items()}
     return dict(chroma=ab.norm(dim=1).mean().item()) | aucs

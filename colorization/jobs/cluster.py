@@ -260,6 +260,12 @@ def colorize_dataset(
     return dict(coloured=len(todo) - len(failed), there=len(rows) - len(todo), failed=len(failed))
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000032
+class _Part:
+    "Some of the pairs, by the index that they have among all."
+    def __init__(self, pairs, index): self.pairs, self.place = pairs, {i: place for place, i in enumerate(index)}
+
+    def __getitem__(self, i): return self.pairs[self.place[i]]
+
 class _Scorer:
     "An actor that scores parts of the photos."
     def __init__(self, scores, size, batch_size, threads):
@@ -267,20 +273,25 @@ class _Scorer:
         self.scores, self.size, self.batch_size = scores, size, batch_size
 
     def __call__(self, table):
-        "A table with `index`, and the rows of the scores as `rows`."
-        *index, _ = table["index"].to_pylist()
-        labels = table["label"].to_pylist()
-        pairs = ColorizationDataset(Dataset(pa.table(dict(image=table["image"].combine_chunks()))), self.size)
-        self.scores.start(len(index))
-        self.scores.add(pairs, torch.arange(len(index)), self.batch_size, None if None in labels else labels, before=len(index))
-        for row in self.scores.rows.values(): row.measures = None
-        return pa.table(dict(index=[index], rows=[pickle.dumps(self.scores.rows)]))
+        "The rows of the scores as `rows`, from a table of photos whose last is only the neighbour of the first."
+        index, labels = table["index"].to_pylist(), table["label"].to_pylist()
+        labels = None if None in labels else dict(zip(index, labels))
+        photos = Dataset(pa.table(dict(image=table["image"].combine_chunks())))
+        pairs = _Part(ColorizationDataset(photos, self.size), index)
+        self.scores.start()
+        self.scores.add(pairs, torch.tensor(index[:-1]), self.batch_size, labels, before=index[-1])
+        return pa.table(dict(rows=[pickle.dumps(self.scores.rows)]))
 
-def _part(photos, index, labels):
+def _part_table(photos, index, labels):
     "A table of some photos, as bytes."
     images = [row["image"] for row in photos.select(index)]
     images = [dict(bytes=image["bytes"] or Path(image["path"]).read_bytes(), path=image["path"]) for image in images]
     return pa.table(dict(index=index, image=images, label=[None if labels is None else labels[i] for i in index]))
+
+def _parts(pairs, order, step, labels):
+    "Tables of so many photos each, and the one before."
+    for start in range(0, len(order), step):
+        yield _part_table(pairs.photos, order[start:start + step] + [order[start - 1]], labels)
 
 def score_photos(
     scores, # What the scores are added to
@@ -291,10 +302,12 @@ def score_photos(
     progress:bool=True, # Show Ray's progress, on a terminal
 ):
     "What `evaluate` calls to have photos scored on a Ray cluster: its `engine`."
-    step, order, threads = 8*batch_size, order.tolist(), torch.get_num_threads()
-    parts = (_part(pairs.photos, order[start:start + step] + [order[start - 1]], labels) for start in range(0, len(order), step))
+    threads = torch.get_num_threads()
+    parts = _parts(pairs, order.tolist(), 8*batch_size, labels)
+    arguments = dict(scores=scores, size=pairs.size, batch_size=batch_size, threads=threads)
     with running_ray() as ray:
-        cores = min(threads, *(int(node["Resources"].get("CPU", 0)) or threads for node in ray.nodes() if node["Alive"]))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cores = min(threads, *(int(resources.get("CPU", 0)) or threads for resources in nodes))
         share = dict(num_cpus=cores, num_gpus=int(scores.device.type == "cuda"))
-        for part in _on_actors(ray, parts, _Scorer, dict(scores=scores, size=pairs.size, batch_size=batch_size, threads=threads), **share):
-            for row in part.to_pylist(): scores.merge(row["index"], pickle.loads(row["rows"]))
+        for part in _on_actors(ray, parts, _Scorer, arguments, **share):
+            for row in part.to_pylist(): scores.merge(pickle.loads(row["rows"]))

@@ -23,7 +23,9 @@ DAMAGE = [lambda b: b[:len(b)//2], lambda b: b"", lambda b: b"not a photo", lamb
 NODE = dict(num_cpus=1, object_store_memory=100*2**20)
 
 
-def start(folder, *arguments, **env): return subprocess.Popen([*PROGRAM, *map(str, arguments)], cwd=folder, env=ENV | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(folder, *arguments, **env):
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*PROGRAM, *map(str, arguments)], cwd=folder, env=ENV | env, **pipes)
 
 
 def run(folder, *arguments, **env):
@@ -33,13 +35,15 @@ def run(folder, *arguments, **env):
     return process.returncode, stdout, [line for line in stderr.splitlines() if "RAY_BACKEND_LOG_LEVEL" not in line]
 
 
-def results(folder): return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob("*.jpg") if not p.name.startswith(".")}
+def results(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob("*.jpg") if not p.name.startswith(".")}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     "A small model, 500 crops of 64 pixels, and 20 of them damaged."
-    folder, rng, photos = tmp_path_factory.mktemp("cluster"), np.random.default_rng(0), [data.astronaut(), data.chelsea(), data.coffee()]
+    folder, rng = tmp_path_factory.mktemp("cluster"), np.random.default_rng(0)
+    photos = [data.astronaut(), data.chelsea(), data.coffee()]
     save_model(ECCV16(0.05, size=32), folder/"model.safetensors")
     for i in range(500):
         path, photo = folder/f"photos/{i%3}/{i:03d}.jpg", photos[i%3]
@@ -64,7 +68,8 @@ def test_a_node_is_lost_and_nothing_with_it(folder, cluster):
     code, _, here = run(folder, "colorize", "photos", "-o", "here", "--model", "model.safetensors")
     assert code == 1 and here[-1].startswith("480 coloured, 0 already there, 20 failed; ")
 
-    node, command = cluster.add_node(**NODE), ("colorize", "photos", "-o", "out", "--model", "model.safetensors", "--engine", "ray")
+    command = ("colorize", "photos", "-o", "out", "--model", "model.safetensors", "--engine", "ray")
+    node = cluster.add_node(**NODE)
     job, deadline = start(folder, *command, RAY_ADDRESS=cluster.address), time.time() + 200
     while len(list((folder/"out").rglob("[0-9]*.jpg"))) < 240:
         assert job.poll() is None and time.time() < deadline, job.communicate()
@@ -76,7 +81,8 @@ def test_a_node_is_lost_and_nothing_with_it(folder, cluster):
     assert results(folder/"out") == results(folder/"here") and len(results(folder/"here")) == 480
     header, *failures = (folder/"out/failures.csv").read_text().splitlines()
     assert header == '"photo","problem"'
-    assert sorted(failure.split('","')[1].rstrip('"') for failure in failures) == sorted(line.removeprefix("colorization: ") for line in here[:-1])
+    problems = sorted(failure.split('","')[1].rstrip('"') for failure in failures)
+    assert problems == sorted(line.removeprefix("colorization: ") for line in here[:-1])
     assert sorted(p.name for p in (folder/"out").rglob(".*")) == [".colorization.jsonl"]
 
     times = {p: p.stat().st_mtime_ns for p in (folder/"out").rglob("*.jpg")}
@@ -89,9 +95,11 @@ def test_a_node_is_lost_and_nothing_with_it(folder, cluster):
 
 def test_scores_are_those_of_one_machine(folder, cluster):
     options = ("evaluate", "--size", 64, "--batch-size", 2)
-    plain, ray = (json.loads(run(folder, *options, *engine, RAY_ADDRESS=cluster.address)[1]) for engine in ([], ["--engine", "ray"]))
+    def scores(*engine): return json.loads(run(folder, *options, *engine, RAY_ADDRESS=cluster.address)[1])
+    plain, ray = scores(), scores("--engine", "ray")
     for name, row in plain["rows"].items():
-        for part in ("pooled", "image_mean"): assert ray["rows"][name][part] == pytest.approx(row[part], rel=0, abs=1e-9)
+        for part in ("pooled", "image_mean"):
+            assert ray["rows"][name][part] == pytest.approx(row[part], rel=0, abs=1e-9)
     assert ray["protocol"] == plain["protocol"] and ray["protocol"]["photos"] > 10
 
 

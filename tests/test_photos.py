@@ -17,7 +17,8 @@ P3 = [(.680, .320), (.265, .690), (.150, .060)]
 ADOBE = [(.64, .33), (.21, .71), (.15, .06)]
 D65, D50 = np.array([.95047, 1, 1.08883]), np.array([.9642, 1, .8249])
 BRADFORD = np.array([[.8951, .2664, -.1614], [-.7502, 1.7135, .0367], [.0389, -.0685, 1.0296]])
-SRGB_CURVE = b"para" + struct.pack(">IHH5i", 0, 3, 0, *[round(v*65536) for v in (2.4, 1/1.055, .055/1.055, 1/12.92, .04045)])
+SRGB_STEPS = [round(v*65536) for v in (2.4, 1/1.055, .055/1.055, 1/12.92, .04045)]
+SRGB_CURVE = b"para" + struct.pack(">IHH5i", 0, 3, 0, *SRGB_STEPS)
 
 
 def xyz_matrix(primaries):
@@ -36,7 +37,8 @@ def icc(kind, space, pcs, tags):
         value += bytes(-len(value) % 4)
         table += name + struct.pack(">II", 132 + 12*len(tags) + len(body), len(value))
         body += value
-    head = struct.pack(">I4xI4s4s4s6H4s24x", 132 + len(table) + len(body), 0x04200000, kind, space, pcs, 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(4) + fixed(D50)
+    size, version, date = 132 + len(table) + len(body), 0x04200000, (2026, 1, 1, 0, 0, 0)
+    head = struct.pack(">I4xI4s4s4s6H4s24x", size, version, kind, space, pcs, *date, b"acsp") + bytes(4) + fixed(D50)
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
@@ -51,8 +53,9 @@ def gamma(value): return b"curv" + struct.pack(">IIH", 0, 1, round(value*256))
 
 def rgb_profile(primaries, curve):
     adapt = np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D50/(BRADFORD @ D65)) @ BRADFORD
-    columns = (adapt @ xyz_matrix(primaries)).T
-    return icc(b"mntr", b"RGB ", b"XYZ ", common("test") | {c + b"XYZ": b"XYZ " + bytes(4) + fixed(v) for c, v in zip((b"r", b"g", b"b"), columns)} | {c + b"TRC": curve for c in (b"r", b"g", b"b")})
+    columns = dict(zip((b"r", b"g", b"b"), (adapt @ xyz_matrix(primaries)).T))
+    colours = {c + b"XYZ": b"XYZ " + bytes(4) + fixed(column) for c, column in columns.items()}
+    return icc(b"mntr", b"RGB ", b"XYZ ", common("test") | colours | {c + b"TRC": curve for c in columns})
 
 
 def gray_profile(curve): return icc(b"mntr", b"GRAY", b"XYZ ", common("gray") | {b"kTRC": curve})
@@ -61,9 +64,11 @@ def gray_profile(curve): return icc(b"mntr", b"GRAY", b"XYZ ", common("gray") | 
 def cmyk_profile():
     "Ideal inks: black at the corners with all inks, white without any; between them, Lab on a straight line."
     lattice = []
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    to_lab = ImageCms.buildTransform(srgb, lab, "RGB", "LAB")
     for c, m, y, k in np.ndindex(2, 2, 2, 2):
-        rgb = [(1 - v)*(1 - k) for v in (c, m, y)]
-        lattice += ImageCms.applyTransform(Image.new("RGB", (1, 1), tuple(255*v for v in rgb)), ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")).getpixel((0, 0))
+        rgb = tuple(255*(1 - v)*(1 - k) for v in (c, m, y))
+        lattice += ImageCms.applyTransform(Image.new("RGB", (1, 1), rgb), to_lab).getpixel((0, 0))
     ramp = bytes(range(256))
     lut = b"mft1" + struct.pack(">4x4B", 4, 3, 2, 0) + fixed(np.eye(3).ravel()) + ramp*4 + bytes(lattice) + ramp*3
     return icc(b"prtr", b"CMYK", b"Lab ", common("inks") | {b"A2B0": lut, b"A2B1": lut})
@@ -89,7 +94,10 @@ def off(a, b): return np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(in
 
 
 PHOTOS = {name: getattr(data, name)() for name in ("astronaut", "coffee", "chelsea")}
-SPACES = {"P3": (rgb_profile(P3, SRGB_CURVE), P3, srgb_curve), "Adobe RGB": (rgb_profile(ADOBE, gamma(2.2)), ADOBE, lambda light: light**(1/2.2))}
+SPACES = {
+    "P3": (rgb_profile(P3, SRGB_CURVE), P3, srgb_curve),
+    "Adobe RGB": (rgb_profile(ADOBE, gamma(2.2)), ADOBE, lambda light: light**(1/2.2)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +119,8 @@ def test_a_photo_and_its_srgb_twin_give_the_same_colours(name, space, colorizer)
     assert off(loaded, photo).mean() < 1
     result, expected = colorizer(encoded(stored, icc_profile=profile)), colorizer(photo)
     assert off(result, expected).mean() < 2
-    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(result.info["icc_profile"])))
+    kept = ImageCms.ImageCmsProfile(io.BytesIO(result.info["icc_profile"]))
+    assert "sRGB" in ImageCms.getProfileDescription(kept)
 
 
 def test_srgb_by_another_name_is_left_alone():
@@ -126,17 +135,18 @@ def test_gray_gamma(kind, colorizer):
     light = np.where(photo <= .04045*255, photo/255/12.92, ((photo/255 + .055)/1.055)**2.4)
     stored = np.round(light**(1/1.8)*255).astype(np.uint8)
     assert off(stored, photo).mean() > 10
-    image = {"L": stored, "LA": np.dstack([stored, np.full_like(stored, 200)]), "I;16": stored.astype(np.uint16)*257}[kind]
-    file = encoded(Image.fromarray(image), icc_profile=gray_profile(gamma(1.8)))
+    images = {"L": stored, "LA": np.dstack([stored, np.full_like(stored, 200)]), "I;16": stored.astype(np.uint16)*257}
+    file = encoded(Image.fromarray(images[kind]), icc_profile=gray_profile(gamma(1.8)))
     loaded = load_image(file)
     assert loaded.mode == ("RGBA" if kind == "LA" else "RGB")
-    assert off(np.asarray(loaded)[..., :3], np.stack([photo]*3, 2)).mean() < 1 and np.ptp(np.asarray(loaded)[..., :3], axis=2).max() <= 1
+    rgb = np.asarray(loaded)[..., :3]
+    assert off(rgb, np.stack([photo]*3, 2)).mean() < 1 and np.ptp(rgb, axis=2).max() <= 1
     assert colorizer(file).info["icc_profile"][16:20] == b"RGB "
 
 
 def test_cmyk():
-    corners = np.array([[[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [255, 255, 0, 0], [0, 0, 0, 255]]], np.uint8)
-    image = Image.frombytes("CMYK", (5, 1), corners.tobytes())
+    corners = [[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [255, 255, 0, 0], [0, 0, 0, 255]]
+    image = Image.frombytes("CMYK", (5, 1), np.array(corners, np.uint8).tobytes())
     loaded = load_rgb(encoded(image, "TIFF", icc_profile=cmyk_profile()))[0]
     assert off(loaded, [[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]]).max() < 12
 
@@ -144,7 +154,8 @@ def test_cmyk():
 def test_a_broken_profile_is_named_once_in_one_line(python, tmp_path):
     (tmp_path/"photo.png").write_bytes(encoded(PHOTOS["coffee"], icc_profile=b"no profile"))
     done = python("from colorization.lab import load_rgb; [load_rgb('photo.png') for _ in range(3)]")
-    assert (done.returncode, done.stderr) == (0, "photo.png: its colour profile is broken, or meant for other pixels; it is ignored\n")
+    warning = "photo.png: its colour profile is broken, or meant for other pixels; it is ignored\n"
+    assert (done.returncode, done.stderr) == (0, warning)
 
 
 @pytest.mark.parametrize("kind, ending", [("HEIF", "heic"), ("AVIF", "avif")])
@@ -152,7 +163,8 @@ def test_heic_and_avif(kind, ending, colorizer, tmp_path):
     if kind not in Image.SAVE: pytest.skip(f"nothing here writes {kind}")
     photo = PHOTOS["coffee"]
     profile, primaries, decode = SPACES["P3"]
-    (tmp_path/f"photo.{ending}").write_bytes(encoded(twin(photo, primaries, decode), kind, quality=95, icc_profile=profile))
+    file = encoded(twin(photo, primaries, decode), kind, quality=95, icc_profile=profile)
+    (tmp_path/f"photo.{ending}").write_bytes(file)
     (source, result), = colorizer.folder(tmp_path)
     assert source.name == f"photo.{ending}" and result.size == (600, 400)
     assert off(load_rgb(source), photo).mean() < 4
@@ -160,9 +172,16 @@ def test_heic_and_avif(kind, ending, colorizer, tmp_path):
 
 def test_heic_without_its_package_names_the_extra(python, tmp_path):
     (tmp_path/"photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
-    done = python("import sys; sys.modules['pillow_heif'] = None\nfrom colorization.cli import main; sys.exit(main(['colorize', '.', '-o', 'out']))")
+    done = python("""
+import sys
+sys.modules['pillow_heif'] = None
+from colorization.cli import main
+sys.exit(main(['colorize', '.', '-o', 'out']))
+""")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "colorization: photo.heic: is a HEIC photo, which needs the extra heif; in a clone of this project: pip install '.[heif]'"
+    assert done.stderr.splitlines()[0] == (
+        "colorization: photo.heic: is a HEIC photo, which needs the extra heif; "
+        "in a clone of this project: pip install '.[heif]'")
 
 
 def test_the_package_is_quick_to_import(python):
@@ -175,4 +194,5 @@ try: colorization.Colourizer
 except AttributeError as e: print(e)
 """
     done = python(code)
-    assert done.stdout.splitlines() == ["False False", "colorization.colorize True", "module 'colorization' has no attribute 'Colourizer'"], done.stderr
+    expected = ["False False", "colorization.colorize True", "module 'colorization' has no attribute 'Colourizer'"]
+    assert done.stdout.splitlines() == expected, done.stderr

@@ -21,62 +21,81 @@ from datasets import Dataset
 from pyarrow import csv, fs
 
 from ..colorize import Colorizer
-from ..core.checks import ClusterError, ColorizationError, ColorizeError, check_number
-from ..core.disk import check_writable, replacing
+from ..core.checks import ClusterError, ColorizationError, ColorizeError, ImageError, check_number
+from ..core.disk import check_writable
 from ..core.image import photo_names
 from ..dataset import ColorizationDataset
-from .local import (
-    RECORDED, Record, find_photos, finish, plan, recorded, remove_leftovers, result_names)
-from ..lab import ImageError
+from .local import Folder, Job, Record, check_format, find_photos, names_in, remove_leftovers
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000007
+def _line(error):
+    "What an error says, in one line."
+    return " ".join(str(error).split()) or type(error).__name__
+
 def _ray():
     "The module `ray`, with `ray.data`."
     try: import ray.data
-    except ImportError as e: raise ClusterError(f"engine ray: the package {e.name} is missing; in a clone of this project: pip install '.[cluster]'") from None
+    except ImportError as e:
+        raise ClusterError(
+            f"engine ray: the package {e.name} is missing; "
+            "in a clone of this project: pip install '.[cluster]'") from None
     return ray
+
+def _check_address(address):
+    "Fail where nobody listens; `ray.init` itself would wait for two minutes."
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal(): socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 def _start(ray):
     "Connect to the cluster at `RAY_ADDRESS`, or to one that runs here, or start one."
     address = os.environ.get("RAY_ADDRESS", "")
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    for name, value in dict(RAY_USAGE_STATS_ENABLED="0", RAY_BACKEND_LOG_LEVEL="fatal").items(): os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options = {} if address else dict(include_dashboard=False)
     try:
-        if port.isdecimal(): socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()  # ray.init itself would wait for two minutes
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if address else dict(include_dashboard=False)))
+        _check_address(address)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (Exception, SystemExit) as e:
-        where = f"RAY_ADDRESS {address}: no Ray cluster answers there" if address else "engine ray: Ray can't be started here"
-        raise ClusterError(f"{where} ({' '.join(str(e).split()) or type(e).__name__})") from None
+        here = "engine ray: Ray can't be started here"
+        problem = f"RAY_ADDRESS {address}: no Ray cluster answers there" if address else here
+        raise ClusterError(f"{problem} ({_line(e)})") from None
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000009
 def _reason(error):
     "Our own error within one of Ray's, or one line of Ray's."
     cause = error
-    while cause is not None and not isinstance(cause, ColorizationError): cause = getattr(cause, "cause", None) or cause.__cause__
-    return cause or ClusterError(f"engine ray: {next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__).strip()}")
+    while cause is not None and not isinstance(cause, ColorizationError):
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return cause or ClusterError(f"engine ray: {lines[-1] if lines else type(error).__name__}")
 
 @contextmanager
-def running_ray():
-    "The module `ray`: as it runs in this process already, or else started, and stopped after the block. Raises `ClusterError`, or the package's own error from another machine."
-    ray = _ray()
-    if mine := not ray.is_initialized(): _start(ray)
+def _quiet(ray):
+    "Ray Data without its log, and with its progress bars only on a terminal."
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    bars, level, context.enable_progress_bars = context.enable_progress_bars, log.level, sys.stderr.isatty()
+    bars, level = context.enable_progress_bars, log.level
+    context.enable_progress_bars = sys.stderr.isatty()
     log.setLevel(logging.CRITICAL)
-    try: yield ray
-    except ray.exceptions.RayError as e: raise _reason(e) from None
+    try: yield
     finally:
         context.enable_progress_bars = bars
         log.setLevel(level)
+
+@contextmanager
+def running_ray():
+    """The module `ray`: as it runs in this process already, or else started, and stopped after the block.
+
+    Raises `ClusterError`, or the package's own error from another machine."""
+    ray = _ray()
+    mine = not ray.is_initialized()
+    if mine: _start(ray)
+    try:
+        with _quiet(ray): yield ray
+    except ray.exceptions.RayError as e: raise _reason(e) from None
+    finally:
         if mine: ray.shutdown()
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000012
-def _is_url(place): return "://" in str(place)
-
-def _local(place):
-    "A `file://` URL as a path, anything else as it is."
-    return fs.FileSystem.from_uri(place)[1] if str(place).startswith("file://") else str(place)
-
 class Store:
     "The files behind a URL. Raises `ColorizeError`."
     def __init__(self,
@@ -84,22 +103,39 @@ class Store:
         option:str, # To begin messages with
     ):
         parts = urlsplit(url)
-        self.url, self.option = f"{parts.scheme}://{parts.hostname or ''}{parts.path.rstrip('/')}", option  # without a key or a password
-        if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query: url += f"{'&' if parts.query else '?'}retry_limit_seconds=20"  # by default 15 minutes
-        with self._asked("be reached"): self.files, self.path = fs.FileSystem.from_uri(url)
-        self.path = self.path.rstrip("/")
+        self.option = option
+        self.url = f"{parts.scheme}://{parts.hostname or ''}{parts.path.rstrip('/')}"  # without a key or a password
+        if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:
+            url += f"{'&' if parts.query else '?'}retry_limit_seconds=20"  # by default 15 minutes
+        with self._asked("be reached"): self.files, path = fs.FileSystem.from_uri(url)
+        self.path = path.rstrip("/")
+
+    def __str__(self): return self.url
 
     @contextmanager
-    def _asked(self, what, name=""):
+    def _asked(self, what, name=None):
         "Say in one line what went wrong."
         try: yield
-        except (OSError, pa.ArrowException, ValueError) as e: raise ColorizeError(f"{self.option} {self.url}{'/' if name else ''}{name}: can't {what} ({' '.join(str(e).split())})") from None
+        except (OSError, pa.ArrowException, ValueError) as e:
+            place = self.at(name) if name else self.url
+            raise ColorizeError(f"{self.option} {place}: can't {what} ({_line(e)})") from None
+
+    def at(self,
+        name, # Path below the URL
+    ) -> str:
+        "The URL of a file."
+        return f"{self.url}/{name}"
 
     def names(self) -> set: # Paths below the URL
         "All files there; none where there is nothing."
         with self._asked("be listed"):
             found = self.files.get_file_info(fs.FileSelector(self.path, allow_not_found=True, recursive=True))
             return {Path(info.path).relative_to(self.path) for info in found if info.is_file}
+
+    def look(self): # A function that says of a name whether there is a file
+        "What is there."
+        names = self.names()
+        return lambda name: Path(name) in names
 
     def read(self,
         name, # Path below the URL
@@ -116,51 +152,80 @@ class Store:
             self.files.create_dir(str(Path(f"{self.path}/{name}").parent))
             with self.files.open_output_stream(f"{self.path}/{name}") as f: f.write(content)
 
-# %% ../../nbs/jobs/cluster.ipynb #c1000015
-class _StoreRecord(Record):
-    "The record of results behind a URL."
-    def __init__(self, store, names):
-        self.folder, self.store = store.url, store
-        self.text = store.read(self.name).decode() if Path(self.name) in names else ""
-        self._read(self.text, lambda name: Path(name) in names)
+    def append(self,
+        name, # Path below the URL
+        content:bytes, # What is added to it
+    ):
+        "Add to the end of a file, or begin one: it is written anew, since nothing can be appended to an object."
+        with self._asked("be read", name): there = self.files.get_file_info(f"{self.path}/{name}").is_file
+        self.write(name, (self.read(name) if there else b"") + content)
 
-    def _write(self, text):
-        "Write it with more lines."
-        self.text += text
-        self.store.write(self.name, self.text.encode())
+    def save(self,
+        picture, # From a `Colorizer`, or an error in its place
+        name, # Of the result
+        quality:int=95, # Of JPEG and WebP, 0 to 100
+    ): # What went wrong, or None
+        "Save one picture, by way of a file here."
+        with TemporaryDirectory() as d:
+            here, file = Folder(d), Path(name).name
+            if error := here.save(picture, file, quality):
+                return type(error)(str(error).replace(str(here.at(file)), self.at(name)))
+            try: self.write(name, here.read(file))
+            except ColorizeError as e: return e
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000018
+def _is_url(place): return "://" in str(place)
+
+def _local(place):
+    "A `file://` URL as a path, anything else as it is."
+    return fs.FileSystem.from_uri(place)[1] if str(place).startswith("file://") else str(place)
+
 def _stored_photos(urls, output):
-    "Photos behind URLs: URL to the name of its result, and to its path in the store; and the store."
+    "Photos behind URLs: URL to its name, and to its path in the store; and the store."
     names, paths, stores = {}, {}, [Store(url, "photo") for url in dict.fromkeys(urls)]
     for store in stores:
-        if not store.files.equals(stores[0].files): raise ColorizeError(f"photo {store.url}: lies in another store than {stores[0].url}; give photos of one store at a time")
+        if not store.files.equals(stores[0].files):
+            raise ColorizeError(
+                f"photo {store.url}: lies in another store than {stores[0].url}; give photos of one store at a time")
         if store.url == output: raise ColorizeError(f"output {output}: is the folder of the photos; give another one")
-        found = [name for name in photo_names(store.names()) if not f"{store.url}/{name}".startswith(f"{output}/")]
+        found = sorted(name for name in photo_names(store.names()) if not store.at(name).startswith(f"{output}/"))
         if not found: raise ColorizeError(f"photo {store.url}: holds no photos")
-        names = {f"{store.url}/{name}": Path(store.path).name/name if len(stores) > 1 else name for name in sorted(found)} | names
-        paths |= {f"{store.url}/{name}": f"{store.path}/{name}" for name in found}
+        folder = Path(store.path).name if len(stores) > 1 else ""
+        names = {store.at(name): Path(folder, name) for name in found} | names
+        paths |= {store.at(name): f"{store.path}/{name}" for name in found}
     return names, paths, stores[0]
 
-def _table(photos, output, format):
-    "Rows `photo`, `path` and `result`; where to read them from (None: files here); the record; and the names that are there."
+def _found(photos, output):
+    "What there is to colour: photo to its name, and to where a machine finds it; and the store, for URLs."
     urls = [p for p in photos if _is_url(p)]
-    if urls and len(urls) < len(photos): raise ColorizeError(f"photo {urls[0]}: give either URLs or files here, not both")
+    if urls and len(urls) < len(photos):
+        raise ColorizeError(f"photo {urls[0]}: give either URLs or files here, not both")
     if "-" in photos: raise ColorizeError("photo -: standard input is one photo; leave out the engine")
-    found, paths, source = _stored_photos(urls, getattr(output, "url", output)) if urls else (find_photos(photos, getattr(output, "url", output)), {}, None)
-    there = output.names() if isinstance(output, Store) else None
-    record = Record(output) if there is None else _StoreRecord(output, there)
-    if there is None and not urls: names = {photo: target.relative_to(output) for photo, target in plan(photos, f"{output}/", format).items()}
-    else: names = result_names(found, format, record.photos())
-    rows = [dict(photo=str(photo), path=paths.get(photo) or os.path.abspath(photo), result=Path(name).as_posix(),
-                 there=(Path(output)/name).is_file() if there is None else Path(name) in there) for photo, name in names.items()]
-    return rows, source, record
+    if urls: return _stored_photos(urls, str(output))
+    names = find_photos(photos, str(output))
+    return names, {photo: os.path.abspath(photo) for photo in names}, None
+
+# %% ../../nbs/jobs/cluster.ipynb #tab10002
+def _place(output):
+    "The place for results: a `Store` for a URL, or else a `Folder`."
+    output = _local(output)
+    return Store(output, "output") if _is_url(output) else Folder(check_writable(os.path.abspath(output)))
+
+def _table(photos, output, format=None, options=None, overwrite=False):
+    "Rows `photo`, `path` and `result` of what is to be done; the store to read from, or None; and the `Job`."
+    check_format(format)
+    found, paths, source = _found(photos, output)
+    record = Record(output)
+    job = Job(names_in(record, found, format), record, options, overwrite)
+    rows = [dict(photo=str(photo), path=paths[photo], result=job.names[photo].as_posix()) for photo in job.todo]
+    return rows, source, job
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000021
 class _Colourer:
     "An actor that colours rows of the table."
     def __init__(self, network, options, source, output, quality):
-        self.network, self.options, self.source, self.output, self.quality = network, options, source, output, quality
+        self.network, self.options = network, options
+        self.source, self.output, self.quality = source, output, quality
 
     @cached_property
     def colorizer(self): return Colorizer(self.network, **self.options)
@@ -170,34 +235,31 @@ class _Colourer:
         if self.source is None: return Path(row["path"])
         try:
             with self.source.files.open_input_stream(row["path"]) as f: photo = BytesIO(f.read())
-        except OSError as e: return ImageError(f"{row['photo']}: can't be read ({' '.join(str(e).split())})")
+        except OSError as e: return ImageError(f"{row['photo']}: can't be read ({_line(e)})")
         photo.name = row["photo"]
         return photo
 
-    def _save(self, picture, result):
-        "What went wrong, or None."
-        if not isinstance(self.output, Store): return finish(picture, Path(self.output)/result, self.quality)
-        with TemporaryDirectory() as d:
-            path = Path(d)/Path(result).name
-            if error := finish(picture, path, self.quality): return type(error)(str(error).replace(str(path), f"{self.output.url}/{result}"))
-            try: self.output.write(result, path.read_bytes())
-            except ColorizeError as e: return e
+    def _words(self, row, error):
+        "What went wrong, with the photo's name as the user gave it; or None."
+        if error is None: return None
+        return str(error) if self.source else str(error).replace(row["path"], row["photo"])
 
     def __call__(self, table):
-        "A table with `photo`, `result`, and `problem` where there is one."
+        "A table with `photo`, and `problem` where there is one."
         rows = table.select(["photo", "path", "result"]).to_pylist()
         with ThreadPoolExecutor(len(rows)) as pool: photos = dict(zip(pool.map(self._open, rows), rows))
-        problems = {photo: photo for photo in photos if isinstance(photo, ImageError)}
-        done = self.colorizer.each([photo for photo in photos if photo not in problems], len(rows), lambda photo, picture: self._save(picture, photos[photo]["result"]))
-        problems |= {photo: error for photo, error in done if error}
-        texts = {row["photo"]: str(problems[photo]) if self.source else str(problems[photo]).replace(row["path"], row["photo"]) for photo, row in photos.items() if photo in problems}
-        return pa.table(dict(photo=table["photo"], result=table["result"], problem=pa.array([texts.get(row["photo"]) for row in rows], pa.string())))
+        unread = {photo: photo for photo in photos if isinstance(photo, ImageError)}
+        def save(photo, picture): return self.output.save(picture, photos[photo]["result"], self.quality)
+        done = self.colorizer.each([photo for photo in photos if photo not in unread], len(rows), then=save)
+        problems = dict(done) | unread
+        words = [self._words(row, problems[photo]) for photo, row in photos.items()]
+        return pa.table(dict(photo=table["photo"], problem=pa.array(words, pa.string())))
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000024
 BLOCKS = 10_000
 
 def _share(ray, device):
-    "What an actor asks for, where there are GPUs and none is excluded: one, and its share of the cores beside it; or else a core."
+    "What an actor asks for: a GPU and its share of the cores, where there are any and none is excluded; or a core."
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
     if str(device or "cuda").partition(":")[0] != "cuda" or not (nodes or device): return dict(num_cpus=1)
     if not nodes: raise ClusterError(f"device: '{device}' isn't available, this cluster has no GPU; give 'cpu'")
@@ -205,32 +267,29 @@ def _share(ray, device):
 
 def _on_actors(ray, blocks, actor, arguments, batch_size=None, **share):
     "Tables, as they come, that an actor made of tables."
-    done = ray.data.from_arrow_refs([ray.put(block) for block in blocks]).map_batches(actor, fn_constructor_kwargs=arguments, batch_size=batch_size, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(min_size=1), **share)
+    table = ray.data.from_arrow_refs([ray.put(block) for block in blocks])
+    done = table.map_batches(
+        actor, fn_constructor_kwargs=arguments, batch_size=batch_size, batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1), **share)
     return done.iter_batches(batch_size=None, batch_format="pyarrow")
 
-def _run(rows, network, options, source, output, quality, batch_size):
-    "Colour the photos of a table; gives the rows of those that failed."
+def _run(rows, batch_size, **arguments):
+    "Colour the photos of a table by actors made with `arguments`; gives rows `photo`, `problem` of those that failed."
     table, step = pa.Table.from_pylist(rows), max(batch_size, -(-len(rows)//BLOCKS))
     with running_ray() as ray:
         blocks = (table.slice(start, step) for start in range(0, len(rows), step))
-        arguments = dict(network=network, options=options, source=source, output=output, quality=quality)
-        done = _on_actors(ray, blocks, _Colourer, arguments, batch_size, **_share(ray, options.get("device")))
-        return [row for part in done for row in part.select(["photo", "result", "problem"]).to_pylist() if row["problem"]]
+        share = _share(ray, arguments["options"].get("device"))
+        done = _on_actors(ray, blocks, _Colourer, arguments, batch_size, **share)
+        return [row for part in done for row in part.select(["photo", "problem"]).to_pylist() if row["problem"]]
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000027
 FAILURES = "failures.csv"  # in the output folder: the photos that failed, and why
 
 def _write_failures(failed, output):
     "Write the table of failures."
-    table, content = pa.Table.from_pylist(failed, pa.schema([("photo", pa.string()), ("problem", pa.string())])), BytesIO()
-    csv.write_csv(table, content)
-    if isinstance(output, Store): return output.write(FAILURES, content.getvalue())
-    with replacing(Path(output)/FAILURES) as temporary: temporary.write_bytes(content.getvalue())
-
-def _note(record, output, rows, made):
-    "Add rows to the record; the first thing that is written to the output."
-    if not isinstance(output, Store): Path(check_writable(output)).mkdir(parents=True, exist_ok=True)
-    if rows: record.add({row["result"]: row["photo"] for row in rows}, made)
+    columns, content = pa.schema([("photo", pa.string()), ("problem", pa.string())]), BytesIO()
+    csv.write_csv(pa.Table.from_pylist(failed, columns), content)
+    output.write(FAILURES, content.getvalue())
 
 def colorize_dataset(
     photos, # Files, folders and patterns, or URLs of folders, such as `s3://bucket/photos`; one, or a list
@@ -241,23 +300,24 @@ def colorize_dataset(
     batch_size:int=8, # How many photos an actor loads at a time
     **options, # Of the `Colorizer`
 ) -> dict: # How many photos were `coloured`, were `there` already, and `failed`
-    "Colour photos on a Ray cluster; those that fail are named in `failures.csv`. Raises a `ColorizationError` before any work, or where the cluster is lost."
+    """Colour photos on a Ray cluster; those that fail are named in `failures.csv`.
+
+    Raises a `ColorizationError` before any work, or where the cluster is lost."""
     _ray()
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
     photos = [_local(p) for p in ([photos] if isinstance(photos, (str, Path)) else photos)]
-    output = Store(output, "output") if _is_url(output := _local(output)) else os.path.abspath(output)
-    rows, source, record = _table(photos, output, format)
-    todo = [row for row in rows if overwrite or not row["there"]]
-    made = recorded(**{k: options.get(k, default) for k, default in RECORDED.items()}, quality=quality)
-    record.check([Path(row["result"]) for row in rows if row["there"] and not overwrite], made)
+    output = _place(output)
+    rows, source, job = _table(photos, output, format, options | dict(quality=quality), overwrite)
     network = Colorizer(**options | dict(device="cpu", dtype=None)).model
-    _note(record, output, [row for row in todo if not row["there"]], made)
-    failed = _run(todo, network, {k: v for k, v in options.items() if k != "model"}, source, output, quality, batch_size) if todo else []
-    lost = {row["result"] for row in failed}
-    _note(record, output, [row for row in todo if row["there"] and row["result"] not in lost], made)
-    _write_failures([dict(photo=row["photo"], problem=row["problem"]) for row in failed], output)
-    if not isinstance(output, Store): remove_leftovers({Path(output)/row["result"] for row in rows})
-    return dict(coloured=len(todo) - len(failed), there=len(rows) - len(todo), failed=len(failed))
+    options.pop("model", None)
+    job.note([photo for photo in job.todo if photo not in job.there])
+    actor = dict(network=network, options=options, source=source, output=output, quality=quality)
+    failed = _run(rows, batch_size, **actor) if rows else []
+    lost = {row["photo"] for row in failed}
+    job.note([photo for photo in job.todo if photo in job.there and str(photo) not in lost])
+    _write_failures(failed, output)
+    if isinstance(output, Folder): remove_leftovers({output.at(name) for name in job.names.values()})
+    return job.counts(len(failed))
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000032
 class _Part:

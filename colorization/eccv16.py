@@ -234,9 +234,8 @@ def _load_compact():
     "The network that the package carries."
     path = files("colorization")/"compact.safetensors"
     try: return _load_checkpoint(path)
-    except ModelError as e:
-        reason = str(e).removeprefix(f"model {path}: ")
-        raise ModelError(f"model compact: {path} is damaged ({reason}); install the package again") from None
+    except ModelError:
+        raise ModelError(f"model compact: {path} is damaged or gone; install the package again") from None
 
 # %% ../nbs/03_eccv16.ipynb #2b952c0e
 MODELS = {

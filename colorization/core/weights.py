@@ -270,7 +270,7 @@ def _fact(value): return json.dumps(value, ensure_ascii=False) if isinstance(val
 def _describe(page, repository, card):
     "Say on a repository's page what the card says; a text that is there is kept."
     page.data.library_name, page.data.pipeline_tag = "colorization", "image-to-image"
-    page.data.tags = [*dict.fromkeys([*page.data.get("tags", []), "colorization"])]
+    page.data.tags = [*dict.fromkeys([*(page.data.get("tags") or []), "colorization"])]
     page.data.colorization = card
     facts = "\n".join(f"| {fact} | {_fact(value)} |" for fact, value in card.items())
     page.text = page.text or PAGE.format(title=repository.split("/")[1], facts=facts, repository=repository)

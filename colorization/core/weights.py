@@ -28,10 +28,10 @@ def _digest(tensors, facts):
     return digest.hexdigest()
 
 def _parse(contents):
-    "Tensors in the bytes of a safetensors file, and its header's entries."
+    "Tensors in the bytes of a safetensors file, by name, and its header's entries."
     from safetensors import SafetensorError
     from safetensors.torch import load
-    try: tensors = load(contents)
+    try: tensors = dict(sorted(load(contents).items()))
     except SafetensorError as e: raise ValueError(str(e)) from None
     length = int.from_bytes(contents[:8], "little")
     return tensors, json.loads(contents[8:8 + length]).get("__metadata__", {})

@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'OFFICIAL_URLS', 'OFFICIAL_SHA256', 'MODELS', 'ECCV16', 'upsample_ab', 'with_objective', 'save_model',
-           'fetch_weights', 'load_model', 'known_models']
+           'fetch_weights', 'load_model', 'known_models', 'ModelError', 'read_card']
 
 # %% ../nbs/03_eccv16.ipynb #4fc8731a
-import json
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from . import __version__
-from .core.weights import cached, fetch, read_tensors, sha256, write_tensors
 from .core.checks import ModelError
-from .core.weights import find_checkpoint, read_card
+from .core.weights import (
+    FILE, at_revision, cached, fetch, find_checkpoint, push_model, read_card, read_checkpoint, write_tensors)
 from .quantization import ab_bins, anneal
+
+_all_ = ["ModelError", "read_card"]  # from here, too
 
 # %% ../nbs/03_eccv16.ipynb #d695ecf0
 def _block(
@@ -32,7 +34,8 @@ def _block(
     "3×3 convolutions with ReLU, then BatchNorm."
     layers = []
     for i in range(convs):
-        layers += [nn.Conv2d(n_out if i else n_in, n_out, 3, stride if i == convs - 1 else 1, dilation, dilation), nn.ReLU(inplace=True)]
+        step = stride if i == convs - 1 else 1
+        layers += [nn.Conv2d(n_out if i else n_in, n_out, 3, step, dilation, dilation), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.BatchNorm2d(n_out))
 
 # %% ../nbs/03_eccv16.ipynb #89a16cd2
@@ -78,7 +81,9 @@ class ECCV16(nn.Module):
         if objective == "classification": self.model_out = nn.Conv2d(313, 2, 1, bias=False)
         self.apply(_initialize)
         nn.init.normal_(self.model8[-1].weight, std=0.01)
-        if objective == "classification": self.model_out.weight = nn.Parameter(ab_bins().T[:, :, None, None]/110, requires_grad=False)
+        if objective == "classification":
+            bins = ab_bins().T[:, :, None, None]/110
+            self.model_out.weight = nn.Parameter(bins, requires_grad=False)
         self.shortcut = None
         if shortcut: self.add_shortcut()
 
@@ -102,9 +107,11 @@ class ECCV16(nn.Module):
     def later(self, x):
         "Logits, or ab', from what block 1 gives."
         x = early = self.model2(x)
-        for block in (self.model3, self.model4, self.model5, self.model6, self.model7, self.model8[0]): x = block(x)
+        for block in (self.model3, self.model4, self.model5, self.model6, self.model7, self.model8[0]):
+            x = block(x)
         if self.shortcut is not None:  # where 8 doesn't divide the size, x has a row and a column more
-            x = x + F.pad(self.shortcut(early), (0, x.shape[-1] - early.shape[-1], 0, x.shape[-2] - early.shape[-2]))
+            rows, columns = x.shape[-2] - early.shape[-2], x.shape[-1] - early.shape[-1]
+            x = x + F.pad(self.shortcut(early), (0, columns, 0, rows))
         return self.model8[1:](x)
 
     def predict_ab(self,
@@ -125,6 +132,27 @@ class ECCV16(nn.Module):
         T = self.temperature if temperature is None else temperature
         ab_norm = output if self.objective == "regression" else self.model_out(anneal(output, T))
         return upsample_ab(ab_norm*110, size)
+
+    @staticmethod
+    def from_pretrained(
+        name_or_path, # As for `load_model`
+        revision:str=None, # Branch, tag or commit, if it is a repository on the Hugging Face hub; default: `main`
+    ) -> "ECCV16": # On the CPU, in eval mode
+        "`load_model`, by the name that it has in other libraries."
+        return load_model(at_revision(name_or_path, revision))
+
+    def push_to_hub(self,
+        repo_id:str, # `user/name`; made, if it isn't there
+        private:bool=False, # If it is made: whether only you may see it
+        commit_message:str="A network of colorization", # What the repository's history shall say
+        branch:str=None, # Where to put it; default: `main`
+        **facts, # What else its card shall say, e.g. `data="samples"`
+    ) -> str: # Address of the commit
+        "Put the network into a repository on the Hugging Face hub: `save_model`, then `push_model`."
+        repository = f"{repo_id}@{branch}" if branch else repo_id
+        with TemporaryDirectory() as folder:
+            save_model(self, Path(folder)/FILE, **facts)
+            return push_model(Path(folder)/FILE, repository, private, commit_message)
 
 # %% ../nbs/03_eccv16.ipynb #aec01190
 def upsample_ab(
@@ -155,7 +183,9 @@ def save_model(
     **facts, # What else the card shall say, e.g. `data="samples"`
 ):
     "Write weights and card to one safetensors file."
-    card = dict(architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size, objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | facts
+    card = dict(
+        architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size,
+        objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | facts
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     write_tensors(path, tensors, "card", card)
 
@@ -163,17 +193,19 @@ def save_model(
 def _load_checkpoint(path, name=None):
     "The network in one of our checkpoints, on the CPU; messages call it by its name."
     name = path if name is None else name
-    card = read_card(path, name)
-    try: state, _ = read_tensors(path, "card")
-    except ValueError as e: raise ModelError(f"model {name}: its weights are damaged ({e}); get the file again") from None
+    state, card, digest = read_checkpoint(path, name)
     try:
-        model = ECCV16(card["width"], card["temperature"], card["size"], card.get("objective", "classification"), card.get("shortcut", False))
+        objective, shortcut = card.get("objective", "classification"), card.get("shortcut", False)
+        model = ECCV16(card["width"], card["temperature"], card["size"], objective, shortcut)
         model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError): raise ModelError(f"model {name}: its weights don't fit the network that its card describes (width {card.get('width')})") from None
-    model.sha256 = sha256(path)
+    except (KeyError, TypeError, RuntimeError):
+        raise ModelError(f"model {name}: its weights don't fit the network that its card describes "
+                         f"(width {card.get('width')})") from None
+    model.sha256 = digest
     return model
 
 # %% ../nbs/03_eccv16.ipynb #54158cba
+# by Richard Zhang et al., BSD-2-Clause, https://github.com/richzhang/colorization
 OFFICIAL_URLS = (
     "https://colorizers.s3.us-east-2.amazonaws.com/colorization_release_v2-9b330a0b.pth",
     "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.1/colorization-v2/colorization_release_v2-9b330a0b.pth",
@@ -200,10 +232,10 @@ def _load_official():
 # %% ../nbs/03_eccv16.ipynb #1eaefed4
 def _load_compact():
     "The network that the package carries."
-    folder = files("colorization")
-    path, card = folder/"compact.safetensors", json.loads((folder/"compact.json").read_text())
-    if sha256(path) != card["sha256"]: raise ModelError(f"model compact: {path} is damaged (not the SHA-256 of its card); install the package again")
-    return _load_checkpoint(path)
+    path = files("colorization")/"compact.safetensors"
+    try: return _load_checkpoint(path)
+    except ModelError:
+        raise ModelError(f"model compact: {path} is damaged or gone; install the package again") from None
 
 # %% ../nbs/03_eccv16.ipynb #2b952c0e
 MODELS = {
@@ -212,9 +244,12 @@ MODELS = {
 }
 
 def load_model(
-    name_or_path:str="compact", # `compact` (in the package), `eccv16` (the official weights, fetched once), the path of a checkpoint or of the folder of a run, or a repository on the Hugging Face hub, `user/name` or `user/name@revision`
+    name_or_path:str="compact", # One of `MODELS`, the path of a checkpoint or of the folder of a run, or a repository
 ) -> ECCV16: # On the CPU
-    "A network by name, or from a checkpoint written by `save_model`, in eval mode. Raises `ModelError`."
+    """A network by name, or from a checkpoint written by `save_model`, in eval mode. Raises `ModelError`.
+
+    `compact` is in the package, `eccv16` has the official weights, which are fetched once. A repository on the
+    Hugging Face hub is `user/name` or `user/name@revision`."""
     name = str(name_or_path)
     model = MODELS[name]() if name in MODELS else _load_checkpoint(find_checkpoint(name), name)
     return model.eval()
@@ -223,4 +258,7 @@ def load_model(
 def known_models() -> list: # For each a dict: `model` (its name), `origin`, `path`, and `megabytes`
     "What `load_model` knows by name."
     url, compact = OFFICIAL_URLS[0], files("colorization")/"compact.safetensors"
-    return [dict(model="compact", origin="this package", path=compact, megabytes=4), dict(model="eccv16", origin=url, path=cached(url), megabytes=129)]
+    return [
+        dict(model="compact", origin="this package", path=compact, megabytes=4),
+        dict(model="eccv16", origin=url, path=cached(url), megabytes=129),
+    ]

@@ -1,11 +1,15 @@
-"The official weights: fetched once, checked, from the mirror where the first address fails. All over a local server."
+"""Weights: the official ones are fetched once, checked, from the mirror where the first address fails.
+
+All over a local server. And what may name a model needs neither PyTorch nor the hub's client."""
 import hashlib
+import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from conftest import ROOT
 
 from colorization import eccv16
 from colorization.eccv16 import ECCV16, ModelError, fetch_weights, load_model
@@ -83,3 +87,17 @@ def test_no_network_says_where_to_put_the_file(server, tmp_path):
     with pytest.raises(ModelError) as e: fetch_weights((f"http://127.0.0.1:9/{NAME}", f"{server}/gone"), "0"*64)
     assert "check the network, or put the file at" in str(e.value) and str(tmp_path) in str(e.value)
     assert "\n" not in str(e.value)
+
+
+def test_the_hub_is_imported_only_for_a_repository(python):
+    code = """
+import sys
+from colorization.core.weights import check_model
+check_model("user/name")
+print("torch" in sys.modules)
+from colorization.eccv16 import ECCV16
+print(ECCV16.from_pretrained("compact").sha256, "huggingface_hub" in sys.modules)
+"""
+    done = python(code)
+    sha256 = json.loads((ROOT/"colorization/compact.json").read_text())["sha256"]
+    assert done.stdout.split() == ["False", sha256, "False"], done.stderr

@@ -34,7 +34,7 @@ def loss_weights(
     if scheme == "none": return torch.ones(len(ab_bins()))
     return rebalancing_weights(frequencies, scheme)
 
-# %% ../nbs/04_finetune.ipynb #a7509933
+# %% ../nbs/04_finetune.ipynb #b5d26a9c
 def colour_scores(
     network, # The network
     splits:dict, # Name to pairs
@@ -56,7 +56,7 @@ def squared_error(
     "Half the squared distance of the colours, mean over the pixels (Zhang et al. 2016, Eq. 1)."
     return (predicted - truth).square().sum(1).mean()/2
 
-# %% ../nbs/04_finetune.ipynb #208ce458
+# %% ../nbs/04_finetune.ipynb #91f3c9f1
 def true_labels(
     ab_norm:torch.Tensor, # True ab' `(B,2,H,W)`
     objective:str="classification", # `classification` or `regression`
@@ -65,7 +65,7 @@ def true_labels(
     if objective == "regression": return quarter(ab_norm)
     return encode(quarter(ab_norm*110))
 
-# %% ../nbs/04_finetune.ipynb #ca7d8cae
+# %% ../nbs/04_finetune.ipynb #7cc62a18
 def colour_loss(
     output:torch.Tensor, # What the network says
     labels:torch.Tensor, # What it shall say, from `true_labels`
@@ -75,7 +75,7 @@ def colour_loss(
     if labels.is_floating_point(): return squared_error(output, labels)
     return rebalanced_cross_entropy(output, labels, weights)
 
-# %% ../nbs/04_finetune.ipynb #7da5e345
+# %% ../nbs/04_finetune.ipynb #6247252d
 def finetune(
     model:str="compact", # `compact`, `eccv16` (official), or the path of a checkpoint
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id

@@ -132,7 +132,7 @@ def colour_spread(
     "Mean distance of colours from their photo's mean colour; 0 where each photo has only one."
     return (ab - ab.mean((2, 3), keepdim=True)).norm(dim=1).mean()
 
-# %% ../nbs/05_gan_refine.ipynb #0f8dbd0f
+# %% ../nbs/05_gan_refine.ipynb #044a5a3a
 def collapse_signs(
     row:dict, # Of an epoch: `discriminator_loss` and `colour_spread`
     smoothing:float=0.9,
@@ -147,7 +147,7 @@ def collapse_signs(
                      "try a higher l1_weight, or start from another checkpoint")
     return signs
 
-# %% ../nbs/05_gan_refine.ipynb #f4dbaf58
+# %% ../nbs/05_gan_refine.ipynb #5afe7c03
 def descend(accelerator, optimizer, loss):
     "Backpropagation and update: one step of an optimizer down a loss; gives the loss."
     accelerator.backward(loss)
@@ -169,7 +169,7 @@ def check_batch(photos, params:dict):
     advice = f"set batch_size to at most {len(photos)}, or give more photos"
     raise RunError(f"dataset {params['dataset']}: {problem}; {advice}")
 
-# %% ../nbs/05_gan_refine.ipynb #084f49f9
+# %% ../nbs/05_gan_refine.ipynb #2cf5a7af
 def refine(
     model:str="compact", # The generator: `compact`, `eccv16` (official), or a checkpoint, such as a fine-tuned one
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id

@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,7 +63,7 @@ def test_the_picture_is_that_of_pytorch(tmp_path, model, photo, options):
     done = run(tmp_path, "colorize", photo, "-o", "coloured.png", "--model", model, *arguments)
     assert done.returncode == 0 and lines(done)[0].startswith("1 coloured, 0 already there, 0 failed"), done.stderr.decode()[-2000:]
     coloured = Image.open(tmp_path/"coloured.png")
-    assert off(coloured, Colorizer("compact", device="cpu", dtype="float32", **options)(photo)) <= 1
+    assert off(coloured, Colorizer("compact", device="cpu", precision="fp32", **options)(photo)) <= 1
     assert np.ptp(np.asarray(coloured).astype(int), axis=2).max() > 20 and coloured.getexif()[0x010f] == "Maker"
 
 
@@ -86,7 +85,7 @@ def test_folder_record_and_damaged_file(tmp_path, model, photo):
 def test_pipes(tmp_path, model, photo):
     done = run(tmp_path, "colorize", "-", "-o", "-", "--model", model, "--format", "png", input=photo.read_bytes())
     (tmp_path/"piped.png").write_bytes(done.stdout)
-    assert off(Image.open(tmp_path/"piped.png"), Colorizer("compact", device="cpu", dtype="float32")(photo)) <= 1
+    assert off(Image.open(tmp_path/"piped.png"), Colorizer("compact", device="cpu", precision="fp32")(photo)) <= 1
 
 
 @pytest.mark.parametrize("arguments, without, says", [
@@ -96,7 +95,7 @@ def test_pipes(tmp_path, model, photo):
     ("--model m.onnx", "onnxruntime", "model m.onnx: needs the package onnxruntime; pip install onnxruntime"),
     ("--model m.onnx --temperature 0.5", "", "temperature: is part of an ONNX file, got 0.5; leave it out"),
     ("--model m.onnx --device cuda", "", "device: an ONNX file runs on the CPU, got 'cuda'; leave it out"),
-    ("--model m.onnx --dtype bfloat16", "", "dtype: an ONNX file computes in float32, got 'bfloat16'; leave it out"),
+    ("--model m.onnx --precision bf16", "", "precision: an ONNX file computes in fp32, got 'bf16'; leave it out"),
     ("--model m.onnx --size 5", "", "--size: must be a whole number, 32 or more"),
 ])
 def test_refusals(tmp_path, model, photo, arguments, without, says):

@@ -250,7 +250,7 @@ def colorize_dataset(
     todo = [row for row in rows if overwrite or not row["there"]]
     made = recorded(**{k: options.get(k, default) for k, default in RECORDED.items()}, quality=quality)
     record.check([Path(row["result"]) for row in rows if row["there"] and not overwrite], made)
-    network = Colorizer(**options | dict(device="cpu", dtype=None)).model
+    network = Colorizer(**options | dict(device="cpu", precision="auto")).model
     _note(record, output, [row for row in todo if not row["there"]], made)
     failed = _run(todo, network, {k: v for k, v in options.items() if k != "model"}, source, output, quality, batch_size) if todo else []
     lost = {row["result"] for row in failed}

@@ -154,7 +154,7 @@ def checked_png(data):
     return out
 
 
-MUTATIONS = [truncated, *[overwritten]*4, zeros, huge, *[spliced]*2, inserted, rubbish]
+MUTATIONS = [truncated, *[overwritten]*4, zeros, *[huge]*2, *[spliced]*2, inserted, rubbish]
 
 
 def mutant(seed):

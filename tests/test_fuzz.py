@@ -2,12 +2,13 @@
 
 FUZZ=10000 is the long form: 10,000 seeded mutants are loaded, 500 go through the whole command."""
 import os
+import struct
 import sys
 from collections import Counter
 
 import fuzz
 import pytest
-from fuzz import SECONDS, Worker, mutant, originals, wrong
+from fuzz import HEIGHT, SECONDS, WIDTH, Worker, encoded, mutant, originals, wrong
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by /proc")
@@ -21,6 +22,13 @@ def test_every_format_that_pillow_writes():
 
 def test_mutants_are_made_from_their_number_alone():
     assert [mutant(seed) for seed in (3, 1, 3)] == [mutant(3), mutant(1), mutant(3)]
+
+
+def test_a_file_that_says_it_is_huge(tmp_path):
+    size, claimed = struct.pack("<HH", WIDTH, HEIGHT), struct.pack("<HH", 13000, 13000)
+    hollow = encoded(Image.new("L", (WIDTH, HEIGHT)), "GIF").replace(size, claimed)
+    done = Worker(fuzz.load, tmp_path)("hollow.gif", hollow)
+    assert done["outcome"] == "refused" and not wrong("hollow.gif", done)
 
 
 def tried(worker, name, data):

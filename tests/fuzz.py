@@ -178,13 +178,14 @@ def load(name):
 
 def colorize(name):
     from colorization.cli import main
+    from colorization.core.image import quiet_readers
     shutil.rmtree("out", ignore_errors=True)
     try: code = main(["colorize", name, "-o", "out"])
     except SystemExit as e: code = e.code
     results = [path for path in Path("out").glob("[!.]*")]
     if code == 1 and not results: return "refused"
     if code != 0 or len(results) != 1: return f"exit code {code}, results {results}"
-    with Image.open(results[0]) as image: image.load()
+    with quiet_readers(), Image.open(results[0]) as image: image.load()
     return "picture"
 
 

@@ -1,35 +1,42 @@
 """Mutated image files, each made from its number alone, and a process of its own in which they are tried and measured.
 
 `python tests/fuzz.py 17 18` writes mutants 17 and 18 into the folder it is run in."""
-import contextlib
 import io
-import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
 import zlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from threading import Timer
 
 from PIL import Image, ImageCms
 from skimage import data
+
+with suppress(ImportError):
+    from pillow_heif import register_heif_opener
+    register_heif_opener()  # HEIC among the originals
 
 SECONDS, MIB = 5, 1024  # the most that one file may take
 PATIENCE = 60  # seconds until a file that hangs is given up
 WIDTH, HEIGHT = 60, 40
 MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I I;16 I;16B F".split()
 ANIMATED = "AVIF GIF HEIF MPO PNG TIFF WEBP".split()
-OPTIONS = [("JPEG", "RGB", dict(progressive=True)), ("JPEG2000", "RGB", dict(irreversible=True)), ("WEBP", "RGBA", dict(lossless=True)), ("PPM", "F", dict()),
-    ("TGA", "RGB", dict(compression="tga_rle")), ("DDS", "RGBA", dict(pixel_format="DXT5")),
-    *[("TIFF", "1" if "group" in c else "RGB", dict(compression=c)) for c in ("group3", "group4", "jpeg", "packbits", "tiff_adobe_deflate", "tiff_lzw")]]
+TAGGED = "AVIF HEIF JPEG MPO PNG TIFF WEBP".split()  # that have EXIF and a profile
+OPTIONS = [
+    ("JPEG", "RGB", dict(progressive=True)), ("JPEG2000", "RGB", dict(irreversible=True)),
+    ("WEBP", "RGBA", dict(lossless=True)), ("PPM", "F", dict()), ("TGA", "RGB", dict(compression="tga_rle")),
+    ("DDS", "RGBA", dict(pixel_format="DXT5")),
+    *[("TIFF", "1", dict(compression=kind)) for kind in ("group3", "group4")],
+    *[("TIFF", "RGB", dict(compression=kind)) for kind in "jpeg packbits tiff_adobe_deflate tiff_lzw".split()]]
+EXTREME = [b"\0\0", b"\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\0",
+           b"\0\0\xff\xff", b"\x80\0\0\0"]
 
 
 def encoded(image, format, **options):
@@ -41,7 +48,7 @@ def encoded(image, format, **options):
 def converted(image, mode):
     "The image in any mode, or None where Pillow can't convert it."
     for via in (image, image.convert("RGBA"), image.convert("L")):
-        with contextlib.suppress(ValueError): return via.convert(mode)
+        with suppress(ValueError): return via.convert(mode)
 
 
 def sane_metadata():
@@ -62,61 +69,64 @@ def photo(): return Image.fromarray(data.chelsea()).resize((WIDTH, HEIGHT))
 def originals():
     "A small photo in every format that Pillow can write: name to bytes."
     Image.init()
-    files, jobs = {}, [(format, mode, {}) for format in sorted(Image.SAVE) for mode in (MODES if format != "ICNS" else ["RGBA"])] + OPTIONS  # ICNS is slow, and has but one mode
-    jobs += [(format, "RGB", dict(save_all=True, append_images=[photo().rotate(90), photo().rotate(180)])) for format in ANIMATED]
-    jobs += [(format, mode, sane_metadata()) for format in ("AVIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP") for mode in ("L", "RGB", "RGBA", "CMYK")]
+    jobs = [(format, mode, {}) for format in sorted(Image.SAVE) for mode in MODES if format != "ICNS"]
+    jobs += [("ICNS", "RGBA", {}), *OPTIONS]  # ICNS is slow, and has but one mode
+    more = dict(save_all=True, append_images=[photo().rotate(90), photo().rotate(180)])
+    jobs += [(format, "RGB", more) for format in ANIMATED]
+    jobs += [(format, mode, sane_metadata()) for format in TAGGED for mode in ("L", "RGB", "RGBA", "CMYK")]
+    files, epoch = {}, time.gmtime(0)
     for format, mode, options in jobs:
-        dates = dict(creationDate=time.gmtime(0), modDate=time.gmtime(0)) if format == "PDF" else {}
-        with contextlib.suppress(Exception): files[f"{format}-{mode.replace(';', '')}-{'-'.join(map(str, options)) or 'plain'}-{len(files)}"] = encoded(converted(photo(), mode), format, **options, **dates)
+        name = f"{format}-{mode.replace(';', '')}-{'-'.join(options) or 'plain'}-{len(files)}"
+        dates = dict(creationDate=epoch, modDate=epoch) if format == "PDF" else {}
+        with suppress(Exception): files[name] = encoded(converted(photo(), mode), format, **options, **dates)
     return files
 
 
-def patched(data, at, new): return data[:at] + new + data[at + len(new):]
+def patched(data, at, new): return (data[:at] + new + data[at + len(new):])[:len(data)]
+
+
+def place(r, data):
+    "Where to change something: often near the beginning, where sizes and offsets are."
+    return r.randrange(min(r.choice([32, 256, 2**14, len(data)]), len(data)))
 
 
 def truncated(r, data): return data[:r.randrange(len(data))]
 
 
-def flipped(r, data):
-    end = r.choice([64, 512, len(data)])
-    for _ in range(r.choice([1, 2, 8, 64])):
-        at = r.randrange(min(end, len(data)))
-        data = patched(data, at, bytes([data[at] ^ 1 << r.randrange(8)]))
+def overwritten(r, data):
+    "In some places stand flipped bits, extreme numbers, or anything."
+    def bit(at): return bytes([data[at] ^ 1 << r.randrange(8)])
+    def number(at): return r.choice(EXTREME)
+    def anything(at): return r.randbytes(r.randint(1, 8))
+    new = r.choice([bit, number, anything])
+    for _ in range(r.choice([1, 1, 2, 4, 8, 64])):
+        at = place(r, data)
+        data = patched(data, at, new(at))
     return data
 
 
-def wrong_header(r, data):
-    other, length = r.choice(list(originals().values())), r.choice([4, 8, 12, 32, 128])
-    return other[:length] + data[length:]
+def zeros(r, data):
+    "From some place on, for some bytes, or everywhere."
+    if r.random() < .1: return bytes(len(data))
+    return patched(data, r.randrange(len(data)), bytes(r.choice([len(data), r.randrange(len(data))])))
 
 
 def huge(r, data):
     "Wherever width or height stands in the first bytes, in any spelling, there stands another number."
-    number = r.choice([0, 1, 255, 8000, 13000, 30000, 65535, 2**31 - 1, 2**32 - 1])
+    head, new = data[:600], r.choice([0, 1, 255, 8000, 13000, 30000, 65535, 2**31 - 1, 2**32 - 1])
     for size in r.choice([[WIDTH], [HEIGHT], [WIDTH, HEIGHT]]):
-        for code in r.sample(["<H", ">H", "<I", ">I"], 4):
-            new = number & (0xFFFF if code[1] == "H" else 0xFFFFFFFF)
-            data = data[:600].replace(struct.pack(code, size), struct.pack(code, new)) + data[600:]
-        data = data[:600].replace(str(size).encode(), str(number).encode()) + data[600:]
-    return data
-
-
-def number(r, data):
-    "Somewhere stands an extreme number."
-    new = r.choice([b"\0\0", b"\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\xff\xff", b"\x80\0\0\0"])
-    return patched(data, r.randrange(r.choice([32, 256, len(data)])) % len(data), new)[:len(data)]
-
-
-def zeros(r, data):
-    start = r.randrange(len(data))
-    length = r.choice([len(data), r.randrange(len(data))])
-    return patched(data, start, bytes(min(length, len(data) - start))) if r.random() < .9 else bytes(len(data))
+        for code, largest in r.sample([("<H", 0xFFFF), (">H", 0xFFFF), ("<I", 2**32 - 1), (">I", 2**32 - 1)], 4):
+            head = head.replace(struct.pack(code, size), struct.pack(code, new & largest))
+        head = head.replace(str(size).encode(), str(new).encode())
+    return head + data[600:]
 
 
 def spliced(r, data):
-    "The beginning of one file, the end of another."
+    "The beginning of one file, the end of another: only a header of the one, or cut anywhere."
     other = r.choice(list(originals().values()))
-    return data[:r.randrange(len(data))] + other[r.randrange(len(other)):]
+    header = r.choice([4, 8, 12, 32, 128])
+    anywhere = data[:r.randrange(len(data))] + other[r.randrange(len(other)):]
+    return r.choice([other[:header] + data[header:], anywhere])
 
 
 def inserted(r, data):
@@ -126,9 +136,10 @@ def inserted(r, data):
 
 def rubbish(r, data):
     "A sound picture with damaged EXIF, XMP and ICC profile."
-    format = r.choice(["AVIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"])
-    damaged = {key: r.choice([flipped, truncated, number, zeros, lambda r, d: r.randbytes(200)])(r, value) for key, value in sane_metadata().items() if r.random() < .8}
-    with contextlib.suppress(Exception): return encoded(photo().convert(r.choice(["L", "RGB", "RGB", "RGBA", "CMYK"])), format, **damaged)
+    damages = [overwritten, truncated, zeros, lambda r, value: r.randbytes(200)]
+    damaged = {key: r.choice(damages)(r, value) for key, value in sane_metadata().items() if r.random() < .8}
+    image = photo().convert(r.choice(["L", "RGB", "RGB", "RGBA", "CMYK"]))
+    with suppress(Exception): return encoded(image, r.choice(TAGGED), **damaged)
     return inserted(r, data)
 
 
@@ -143,7 +154,7 @@ def checked_png(data):
     return out
 
 
-MUTATIONS = [truncated, flipped, wrong_header, huge, number, zeros, spliced, inserted, rubbish]
+MUTATIONS = [truncated, *[overwritten]*4, zeros, *[huge]*2, *[spliced]*2, inserted, rubbish]
 
 
 def mutant(seed):
@@ -153,62 +164,8 @@ def mutant(seed):
     data, kinds = originals()[name], r.choices(MUTATIONS, k=r.choice([1, 1, 1, 2]))
     for kind in kinds: data = kind(r, data or b"\0")
     if data.startswith(b"\x89PNG") and r.random() < .7: data = checked_png(data)
-    return f"{seed}-{'-'.join(k.__name__ for k in kinds)}-{name}.{ending(name)}", data
-
-
-def ending(name):
-    "A file ending of an original's format."
-    format = name.partition("-")[0]
-    return next((e[1:] for e, f in Image.registered_extensions().items() if f == format), "bin")
-
-
-class Worker:
-    "A process that tries one file at a time, by `load` or by `colorize`."
-    def __init__(self, folder, task): self.folder, self.task, self.process = Path(folder), task, None
-
-    def _start(self):
-        self.errors = open(self.folder/"stderr", "w+")
-        env = os.environ | dict(PYTHONPATH=str(Path(__file__).resolve().parent.parent))
-        self.process = subprocess.Popen([sys.executable, __file__, "work", self.task], cwd=self.folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True)
-        self("warm.png", encoded(photo(), "PNG"))
-
-    def __call__(self, name, data):
-        "What becomes of a file: `outcome`, `seconds`, `mib`, and what is `said` on standard error."
-        if not self.process: self._start()
-        (self.folder/name).write_bytes(data)
-        before = os.fstat(self.errors.fileno()).st_size
-        timer = Timer(PATIENCE, self.process.kill)
-        timer.start()
-        print(name, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        timer.cancel()
-        (self.folder/name).unlink()
-        self.errors.seek(before)
-        if line: return json.loads(line) | dict(said=self.errors.read())
-        code, self.process = self.process.wait(), None
-        return dict(outcome=f"the process ended with {code}", seconds=0, mib=0, said=self.errors.read())
-
-    def close(self):
-        if self.process: self.process.communicate()
-
-
-def wrong(name, done):
-    "What is wrong with what became of a file: a list, empty if all is well."
-    ours = re.compile(re.escape(name) + ": its .* it is ignored|[01] coloured, 0 already there, [01] failed; .*")
-    said = [line for line in done["said"].splitlines() if not ours.fullmatch(line)]
-    problems = [f"said {line!r}" for line in said] if done["outcome"] != "refused" else []
-    if done["outcome"] not in ("picture", "refused"): problems.append(done["outcome"])
-    if done["outcome"] == "refused" and not (len(said) == 1 and re.fullmatch(f"colorization: {re.escape(name)}: .+", said[0]) and said[0].isprintable()): problems.append(f"refused by {said!r}")
-    if done["seconds"] > SECONDS: problems.append(f"took {done['seconds']:.1f} s")
-    if done["mib"] > MIB: problems.append(f"took {done['mib']:.0f} MiB")
-    return problems
-
-
-def peak(reset=False):
-    "The most memory that this process held since the last reset, in MiB."
-    if reset: return Path("/proc/self/clear_refs").write_text("5")
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1])/1024
+    endings = {format: ending for ending, format in Image.registered_extensions().items()}
+    return f"{seed}-{'-'.join(k.__name__ for k in kinds)}-{name}{endings.get(name.partition('-')[0], '.bin')}", data
 
 
 def load(name):
@@ -221,33 +178,80 @@ def load(name):
 
 def colorize(name):
     from colorization.cli import main
+    from colorization.core.image import quiet_readers
     shutil.rmtree("out", ignore_errors=True)
     try: code = main(["colorize", name, "-o", "out"])
     except SystemExit as e: code = e.code
     results = [path for path in Path("out").glob("[!.]*")]
     if code == 1 and not results: return "refused"
     if code != 0 or len(results) != 1: return f"exit code {code}, results {results}"
-    with Image.open(results[0]) as image: image.load()
+    with quiet_readers(), Image.open(results[0]) as image: image.load()
     return "picture"
 
 
-def work(task):
-    "Try the files named on standard input; tell a line of JSON for each."
-    from colorization import lab  # it has Pillow's warnings silenced
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        name = line.strip()
-        peak(reset=True)
+def peak():
+    "The most memory that this process held since it was last cleared, in MiB."
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])/1024
+
+
+def work(task, folder, pipe):
+    "Try the files that are named; answer with what becomes of each, in how many seconds and MiB."
+    os.chdir(folder)
+    said = os.open("said", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2): os.dup2(said, stream)
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    while True:
+        name = pipe.recv()
+        Path("/proc/self/clear_refs").write_text("5")
         start = time.perf_counter()
         try: outcome = task(name)
         except BaseException as e: outcome = f"escaped: {type(e).__name__}: {e}"
-        print(json.dumps(dict(outcome=outcome, seconds=time.perf_counter() - start, mib=peak())), file=answers, flush=True)
+        pipe.send(dict(outcome=outcome, seconds=time.perf_counter() - start, mib=peak()))
+
+
+class Worker:
+    "A process that tries one file at a time, by `load` or by `colorize`; another one, where it ended or hung."
+    def __init__(self, task, folder): self.task, self.folder, self.process = task, Path(folder), None
+
+    def _start(self):
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, end = spawn.Pipe()
+        self.process = spawn.Process(target=work, args=(self.task, self.folder, end), daemon=True)
+        self.process.start()
+        end.close()
+        self("warm.png", encoded(photo(), "PNG"))
+
+    def __call__(self, name, data):
+        "What becomes of a file: `outcome`, `seconds`, `mib`, and what is `said` on standard error."
+        if not self.process: self._start()
+        (self.folder/name).write_bytes(data)
+        (self.folder/"said").write_bytes(b"")
+        self.pipe.send(name)
+        if not self.pipe.poll(PATIENCE): self.process.kill()
+        try: done = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            done = dict(outcome=f"the process ended with {self.process.exitcode}", seconds=0, mib=0)
+            self.process = None
+        (self.folder/name).unlink()
+        return done | dict(said=(self.folder/"said").read_text())
+
+
+def wrong(name, done):
+    "What is wrong with what became of a file: a list, empty if all is well."
+    ours = re.compile(re.escape(name) + ": its .* it is ignored|[01] coloured, 0 already there, [01] failed; .*")
+    said = [line for line in done["said"].splitlines() if not ours.fullmatch(line)]
+    refusal = re.compile(f"colorization: {re.escape(name)}: .+")
+    refused = len(said) == 1 and refusal.fullmatch(said[0]) and said[0].isprintable()
+    problems = [] if done["outcome"] in ("picture", "refused") else [done["outcome"]]
+    if not (refused if done["outcome"] == "refused" else not said): problems.append(f"{done['outcome']}, said {said!r}")
+    if done["seconds"] > SECONDS: problems.append(f"took {done['seconds']:.1f} s")
+    if done["mib"] > MIB: problems.append(f"took {done['mib']:.0f} MiB")
+    return problems
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "work": work(dict(load=load, colorize=colorize)[sys.argv[2]])
-    else:
-        for seed in map(int, sys.argv[1:]):
-            name, content = mutant(seed)
-            Path(name).write_bytes(content)
-            print(name)
+    for seed in map(int, sys.argv[1:]):
+        name, content = mutant(seed)
+        Path(name).write_bytes(content)
+        print(name)

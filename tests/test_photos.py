@@ -1,4 +1,5 @@
 "Photos as they come: colour profiles, HEIC and AVIF, and a package that is quick to import."
+import contextlib
 import io
 import struct
 
@@ -17,8 +18,8 @@ P3 = [(.680, .320), (.265, .690), (.150, .060)]
 ADOBE = [(.64, .33), (.21, .71), (.15, .06)]
 D65, D50 = np.array([.95047, 1, 1.08883]), np.array([.9642, 1, .8249])
 BRADFORD = np.array([[.8951, .2664, -.1614], [-.7502, 1.7135, .0367], [.0389, -.0685, 1.0296]])
-SRGB_STEPS = [round(v*65536) for v in (2.4, 1/1.055, .055/1.055, 1/12.92, .04045)]
-SRGB_CURVE = b"para" + struct.pack(">IHH5i", 0, 3, 0, *SRGB_STEPS)
+CURVE = [2.4, 1/1.055, .055/1.055, 1/12.92, .04045]  # of sRGB: its power, and where it bends
+SRGB_CURVE = b"para" + struct.pack(">IHH5i", 0, 3, 0, *[round(v*65536) for v in CURVE])
 
 
 def xyz_matrix(primaries):
@@ -38,7 +39,7 @@ def icc(kind, space, pcs, tags):
         table += name + struct.pack(">II", 132 + 12*len(tags) + len(body), len(value))
         body += value
     size, version, date = 132 + len(table) + len(body), 0x04200000, (2026, 1, 1, 0, 0, 0)
-    head = struct.pack(">I4xI4s4s4s6H4s24x", size, version, kind, space, pcs, *date, b"acsp") + bytes(4) + fixed(D50)
+    head = struct.pack(">I4xI4s4s4s6H4s28x", size, version, kind, space, pcs, *date, b"acsp") + fixed(D50)
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
@@ -53,9 +54,10 @@ def gamma(value): return b"curv" + struct.pack(">IIH", 0, 1, round(value*256))
 
 def rgb_profile(primaries, curve):
     adapt = np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D50/(BRADFORD @ D65)) @ BRADFORD
-    columns = dict(zip((b"r", b"g", b"b"), (adapt @ xyz_matrix(primaries)).T))
-    colours = {c + b"XYZ": b"XYZ " + bytes(4) + fixed(column) for c, column in columns.items()}
-    return icc(b"mntr", b"RGB ", b"XYZ ", common("test") | colours | {c + b"TRC": curve for c in columns})
+    columns = (adapt @ xyz_matrix(primaries)).T
+    places = {channel + b"XYZ": b"XYZ " + bytes(4) + fixed(xyz) for channel, xyz in zip((b"r", b"g", b"b"), columns)}
+    curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    return icc(b"mntr", b"RGB ", b"XYZ ", common("test") | places | curves)
 
 
 def gray_profile(curve): return icc(b"mntr", b"GRAY", b"XYZ ", common("gray") | {b"kTRC": curve})
@@ -63,9 +65,8 @@ def gray_profile(curve): return icc(b"mntr", b"GRAY", b"XYZ ", common("gray") | 
 
 def cmyk_profile():
     "Ideal inks: black at the corners with all inks, white without any; between them, Lab on a straight line."
-    lattice = []
     srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    to_lab = ImageCms.buildTransform(srgb, lab, "RGB", "LAB")
+    to_lab, lattice = ImageCms.buildTransform(srgb, lab, "RGB", "LAB"), []
     for c, m, y, k in np.ndindex(2, 2, 2, 2):
         rgb = tuple(255*(1 - v)*(1 - k) for v in (c, m, y))
         lattice += ImageCms.applyTransform(Image.new("RGB", (1, 1), rgb), to_lab).getpixel((0, 0))
@@ -74,10 +75,12 @@ def cmyk_profile():
     return icc(b"prtr", b"CMYK", b"Lab ", common("inks") | {b"A2B0": lut, b"A2B1": lut})
 
 
+def light(values): return np.where(values <= .04045*255, values/255/12.92, ((values/255 + .055)/1.055)**2.4)
+
+
 def twin(rgb, primaries, decode):
     "The pixels that show the same colours as sRGB's `rgb` in another space; `decode` gives light to values."
-    linear = np.where(rgb <= .04045*255, rgb/255/12.92, ((rgb/255 + .055)/1.055)**2.4)
-    other = linear @ (np.linalg.inv(xyz_matrix(primaries)) @ xyz_matrix(SRGB)).T
+    other = light(rgb) @ (np.linalg.inv(xyz_matrix(primaries)) @ xyz_matrix(SRGB)).T
     return np.round(decode(other.clip(0, 1))*255).astype(np.uint8)
 
 
@@ -96,8 +99,7 @@ def off(a, b): return np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(in
 PHOTOS = {name: getattr(data, name)() for name in ("astronaut", "coffee", "chelsea")}
 SPACES = {
     "P3": (rgb_profile(P3, SRGB_CURVE), P3, srgb_curve),
-    "Adobe RGB": (rgb_profile(ADOBE, gamma(2.2)), ADOBE, lambda light: light**(1/2.2)),
-}
+    "Adobe RGB": (rgb_profile(ADOBE, gamma(2.2)), ADOBE, lambda light: light**(1/2.2))}
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +134,11 @@ def test_srgb_by_another_name_is_left_alone():
 @pytest.mark.parametrize("kind", ["L", "LA", "I;16"])
 def test_gray_gamma(kind, colorizer):
     photo = np.asarray(Image.fromarray(PHOTOS["astronaut"]).convert("L"))
-    light = np.where(photo <= .04045*255, photo/255/12.92, ((photo/255 + .055)/1.055)**2.4)
-    stored = np.round(light**(1/1.8)*255).astype(np.uint8)
+    stored = np.round(light(photo)**(1/1.8)*255).astype(np.uint8)
     assert off(stored, photo).mean() > 10
-    images = {"L": stored, "LA": np.dstack([stored, np.full_like(stored, 200)]), "I;16": stored.astype(np.uint16)*257}
-    file = encoded(Image.fromarray(images[kind]), icc_profile=gray_profile(gamma(1.8)))
+    alpha = np.full_like(stored, 200)
+    pixels = {"L": stored, "LA": np.dstack([stored, alpha]), "I;16": stored.astype(np.uint16)*257}[kind]
+    file = encoded(pixels, icc_profile=gray_profile(gamma(1.8)))
     loaded = load_image(file)
     assert loaded.mode == ("RGBA" if kind == "LA" else "RGB")
     rgb = np.asarray(loaded)[..., :3]
@@ -145,8 +147,8 @@ def test_gray_gamma(kind, colorizer):
 
 
 def test_cmyk():
-    corners = [[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [255, 255, 0, 0], [0, 0, 0, 255]]
-    image = Image.frombytes("CMYK", (5, 1), np.array(corners, np.uint8).tobytes())
+    inks = [[0, 0, 0, 0], [0, 255, 255, 0], [255, 0, 255, 0], [255, 255, 0, 0], [0, 0, 0, 255]]
+    image = Image.frombytes("CMYK", (5, 1), np.uint8(inks).tobytes())
     loaded = load_rgb(encoded(image, "TIFF", icc_profile=cmyk_profile()))[0]
     assert off(loaded, [[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]]).max() < 12
 
@@ -154,17 +156,25 @@ def test_cmyk():
 def test_a_broken_profile_is_named_once_in_one_line(python, tmp_path):
     (tmp_path/"photo.png").write_bytes(encoded(PHOTOS["coffee"], icc_profile=b"no profile"))
     done = python("from colorization.lab import load_rgb; [load_rgb('photo.png') for _ in range(3)]")
-    warning = "photo.png: its colour profile is broken, or meant for other pixels; it is ignored\n"
-    assert (done.returncode, done.stderr) == (0, warning)
+    said = "photo.png: its colour profile is broken, or meant for other pixels; it is ignored\n"
+    assert (done.returncode, done.stderr) == (0, said)
+
+
+@pytest.fixture
+def writes_heic():
+    "Pillow, with what `pillow-heif` adds to it."
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+        register_heif_opener()
 
 
 @pytest.mark.parametrize("kind, ending", [("HEIF", "heic"), ("AVIF", "avif")])
-def test_heic_and_avif(kind, ending, colorizer, tmp_path):
+def test_heic_and_avif(kind, ending, colorizer, tmp_path, writes_heic):
     if kind not in Image.SAVE: pytest.skip(f"nothing here writes {kind}")
     photo = PHOTOS["coffee"]
     profile, primaries, decode = SPACES["P3"]
-    file = encoded(twin(photo, primaries, decode), kind, quality=95, icc_profile=profile)
-    (tmp_path/f"photo.{ending}").write_bytes(file)
+    stored = twin(photo, primaries, decode)
+    (tmp_path/f"photo.{ending}").write_bytes(encoded(stored, kind, quality=95, icc_profile=profile))
     (source, result), = colorizer.folder(tmp_path)
     assert source.name == f"photo.{ending}" and result.size == (600, 400)
     assert off(load_rgb(source), photo).mean() < 4
@@ -172,16 +182,27 @@ def test_heic_and_avif(kind, ending, colorizer, tmp_path):
 
 def test_heic_without_its_package_names_the_extra(python, tmp_path):
     (tmp_path/"photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
-    done = python("""
+    code = """
 import sys
-sys.modules['pillow_heif'] = None
+sys.modules["pillow_heif"] = None
 from colorization.cli import main
-sys.exit(main(['colorize', '.', '-o', 'out']))
-""")
+sys.exit(main(["colorize", ".", "-o", "out"]))
+"""
+    done = python(code)
+    needs = "needs the extra heif; in a clone of this project: pip install '.[heif]'"
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == (
-        "colorization: photo.heic: is a HEIC photo, which needs the extra heif; "
-        "in a clone of this project: pip install '.[heif]'")
+    assert done.stderr.splitlines()[0] == f"colorization: photo.heic: is a HEIC photo, which {needs}"
+
+
+def test_heic_is_opened_in_a_fresh_process(python, tmp_path, writes_heic):
+    if "HEIF" not in Image.SAVE: pytest.skip("nothing here writes HEIF")
+    (tmp_path/"photo.heic").write_bytes(encoded(PHOTOS["coffee"], "HEIF"))
+    done = python("""
+from PIL import Image
+from colorization.lab import load_rgb
+print("HEIF" in Image.OPEN, load_rgb("photo.heic").shape, "HEIF" in Image.OPEN)
+""")
+    assert done.stdout == "False (400, 600, 3) True\n", done.stderr
 
 
 def test_the_package_is_quick_to_import(python):
@@ -194,5 +215,5 @@ try: colorization.Colourizer
 except AttributeError as e: print(e)
 """
     done = python(code)
-    expected = ["False False", "colorization.colorize True", "module 'colorization' has no attribute 'Colourizer'"]
-    assert done.stdout.splitlines() == expected, done.stderr
+    unknown = "module 'colorization' has no attribute 'Colourizer'"
+    assert done.stdout.splitlines() == ["False False", "colorization.colorize True", unknown], done.stderr

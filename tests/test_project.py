@@ -1,5 +1,6 @@
 "The project as a whole: the study's command, papermill's output among the sources, the package's contents."
 import json
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -57,6 +58,13 @@ def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
     assert done.returncode == 1
     assert says in done.stderr.strip().splitlines()[-1]
     assert not (clone/"nbs/runs").exists()
+
+
+@pytest.mark.parametrize("module", [
+    f"colorization.core.{module.name}" for module in pkgutil.iter_modules([ROOT/"colorization/core"])])
+def test_core_imports_without_torch(module, python):
+    done = python(f"import sys, {module}; print('torch' in sys.modules)")
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_hub_without_network(python):

@@ -59,10 +59,12 @@ def number_problem(
     above:bool=False, # `low` itself isn't allowed either
 ) -> str: # What is wanted instead; empty if all is well
     "What is wrong with a number."
-    fits = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    if fits and (low < value if above else low <= value) and value <= high and value != float("inf"): return ""
-    limits = f" above {low}" if above else f", {low} or more" if high == float("inf") else f", {low} to {high}"
-    return f"must be a {'whole ' if kind is int else ''}number{limits}" + (f", at most {high}" if above and high != float("inf") else "")
+    bounded = high != float("inf")
+    is_number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if is_number and (low < value if above else low <= value) and value <= high and value != float("inf"): return ""
+    wanted = f"must be a {'whole ' if kind is int else ''}number"
+    if above: return f"{wanted} above {low}, at most {high}" if bounded else f"{wanted} above {low}"
+    return f"{wanted}, {low} to {high}" if bounded else f"{wanted}, {low} or more"
 
 # %% ../../nbs/core/checks.ipynb #7d47b45a
 def check_number(
@@ -88,6 +90,24 @@ def check_choice(
     if value not in choices: raise error(f"{name}: must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
 
+# %% ../../nbs/core/checks.ipynb #4248f8c8
+COUNT = dict(low=0, kind=int)
+RANGES = dict(  # for `check_number`
+    epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), accumulate=COUNT | dict(low=1),
+    size=COUNT | dict(low=32), seed=COUNT, workers=COUNT, save_minutes=dict(),
+    lr=dict(above=True), discriminator_lr=dict(above=True),
+    adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),
+    smoothing=dict(low=0.5, high=1, above=True), temperature=dict(high=1))
+# Of training and of colouring; auto: bf16 where the hardware computes in it
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+CHOICES = dict(  # for `check_choice`
+    rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=PRECISIONS,
+    resume=(True, False), streaming=(False, True), tensorboard=(False, True))
+SPLITS = ("train", "validation", "test")  # of the embedded photos
+ENGINES = ("local", "ray")  # where a job of many photos runs: on this machine, or on a Ray cluster
+SCORES = ("auc", "psnr", "ssim", "colourfulness", "clipped", "lpips", "fid", "vgg16_top1")  # all that can be asked for
+REPORTS = ("baseline", "gamut", "temperature", "epochs", "results", "study", "ablation", "legacy")
+
 # %% ../../nbs/core/checks.ipynb #a71fc1ca
 def check_dataset(
     name, # `samples`, a folder of images or of parquet, or a hub id
@@ -95,24 +115,14 @@ def check_dataset(
     "Refuse a dataset that isn't there, as far as that can be said without the network. Raises `DatasetError`."
     folder = Path(name).expanduser()
     if folder.is_file(): raise DatasetError(f"dataset {name}: is a file; give the folder it lies in")
-    if folder.is_dir() and not any(p.is_file() for p in folder.rglob("*")): raise DatasetError(f"dataset {name}: is an empty folder; give one that holds images or parquet")
-    if name != "samples" and not folder.is_dir() and (str(name).count("/") != 1 or str(name).startswith((".", "/", "~"))):
-        raise DatasetError(f"dataset {name}: no such folder; give 'samples', a folder of images or of parquet, or a hub id such as 'Elriggs/imagenet-50-subset'")
+    if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+        raise DatasetError(f"dataset {name}: is an empty folder; give one that holds images or parquet")
+    hub_id = str(name).count("/") == 1 and not str(name).startswith((".", "/", "~"))
+    if name != "samples" and not folder.is_dir() and not hub_id:
+        raise DatasetError(
+            f"dataset {name}: no such folder; give 'samples', a folder of images or of parquet, "
+            "or a hub id such as 'Elriggs/imagenet-50-subset'")
     return name
-
-# %% ../../nbs/core/checks.ipynb #4248f8c8
-COUNT = dict(low=0, kind=int)
-RANGES = dict(
-    epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), size=COUNT | dict(low=32), seed=COUNT, workers=COUNT,
-    accumulate=COUNT | dict(low=1), save_minutes=dict(),
-    lr=dict(above=True), discriminator_lr=dict(above=True), adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),
-    smoothing=dict(low=0.5, high=1, above=True), temperature=dict(high=1))  # for `check_number`
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")  # of training and of colouring; auto: bf16 where the hardware computes in it
-CHOICES = dict(rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=PRECISIONS, resume=(True, False), streaming=(False, True), tensorboard=(False, True))
-SPLITS = ("train", "validation", "test")  # of the embedded photos
-ENGINES = ("local", "ray")  # where a job of many photos runs: on this machine, or on a Ray cluster
-SCORES = ("auc", "psnr", "ssim", "colourfulness", "clipped", "lpips", "fid", "vgg16_top1")  # all that can be asked for
-REPORTS = ("baseline", "gamut", "temperature", "epochs", "results", "study", "ablation", "legacy")
 
 # %% ../../nbs/core/checks.ipynb #569f89cd
 def _assigned(cell):
@@ -128,5 +138,7 @@ def check_injected(
     if not injected: return
     declared = _assigned(cells[injected[-1] - 1])
     for name in _assigned(cells[injected[-1]]):
+        if name in declared: continue
         near = get_close_matches(name, declared, 1)
-        if name not in declared: raise error(f"{name}: is no parameter of this notebook; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(declared)}"))
+        advice = f"did you mean {near[0]}?" if near else f"it has {', '.join(declared)}"
+        raise error(f"{name}: is no parameter of this notebook; {advice}")

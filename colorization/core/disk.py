@@ -13,7 +13,7 @@ from pathlib import Path
 from .checks import ColorizationError, ColorizeError
 
 # %% ../../nbs/core/disk.ipynb #35bb8103
-MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # stands for this machine in the names of temporary files
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # in the names of temporary files
 
 @contextmanager
 def replacing(
@@ -37,7 +37,8 @@ def write_json(
     **options, # Passed to `json.dumps`
 ):
     "Write a JSON file."
-    with replacing(path) as temporary: temporary.write_text(json.dumps(content, **dict(indent=2) | options) + "\n", encoding="utf-8")
+    text = json.dumps(content, **dict(indent=2) | options)
+    with replacing(path) as temporary: temporary.write_text(text + "\n", encoding="utf-8")
 
 def write_csv(
     path, # Where the file shall be
@@ -63,15 +64,18 @@ def alone(
     option:str="run_dir", # To begin the message with
     error:type=ColorizationError, # What to raise
 ):
-    "Keep a folder to this process while a block runs; raises `error` where another one has it, or where it can't be written to."
+    "Keep a folder to this process while a block runs; refused where another has it, or where it can't be written to."
     from filelock import FileLock, Timeout
     lock, note = FileLock(Path(folder)/".lock"), Path(folder)/".owner"
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
         note.write_text(f"process {os.getpid()} on {platform.node()}")
-    except Timeout: raise error(f"{option} {folder}: {note.read_text() if note.exists() else 'another process'} is at work there; wait for it, or give another {option}") from None
-    except OSError as e: raise error(f"{option} {folder}: can't be written to ({e.strerror or e}); give another {option}") from None
+    except Timeout:
+        owner = note.read_text() if note.exists() else "another process"
+        raise error(f"{option} {folder}: {owner} is at work there; wait for it, or give another {option}") from None
+    except OSError as e:
+        raise error(f"{option} {folder}: can't be written to ({e.strerror or e}); give another {option}") from None
     try: yield
     finally:
         note.unlink(missing_ok=True)
@@ -86,5 +90,6 @@ def check_writable(
     try:
         existing = next(p for p in (Path(folder), *Path(folder).absolute().parents) if p.exists())
         tempfile.TemporaryFile(dir=existing).close()
-    except OSError as e: raise ColorizeError(f"{option} {folder}: can't be written ({e.strerror}); give another one") from None
+    except OSError as e:
+        raise ColorizeError(f"{option} {folder}: can't be written ({e.strerror}); give another one") from None
     return folder

@@ -16,10 +16,13 @@ from PIL import Image, ExifTags
 
 from .checks import ColorizeError, ImageError, check_number
 from .disk import replacing
-from .image import ENDINGS, load_image, load_rgb, photos_in
+from .image import ENDINGS, load_image, load_rgb, open_image, photos_in, quiet_readers
 
 # %% ../../nbs/core/painting.ipynb #pix00011
-XYZ_FROM_RGB = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+XYZ_FROM_RGB = np.array([
+    [0.412453, 0.357580, 0.180423],
+    [0.212671, 0.715160, 0.072169],
+    [0.019334, 0.119193, 0.950227]])
 RGB_FROM_XYZ = np.linalg.inv(XYZ_FROM_RGB)
 WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2° observer
 
@@ -116,6 +119,7 @@ def cores() -> int:
     if said.isdecimal() and int(said): return int(said)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
+# %% ../../nbs/core/painting.ipynb #5d914c58
 def paint(
     rgb, # The photo, uint8 `(H,W,3)`; it is painted over
     ab, # Its colours in Lab units, `(1,2,h,w)` at any size
@@ -124,7 +128,8 @@ def paint(
 ):
     "Give a photo new colours and keep its lightness: `reconstruct` in bounded memory."
     height, width, _ = rgb.shape
-    lines = _widened(np.concatenate([np.asarray(a, np.float32)[0] for a in (ab, slope) if a is not None]), width)
+    maps = [np.asarray(a, np.float32)[0] for a in (ab, slope) if a is not None]
+    lines = _widened(np.concatenate(maps), width)
     step = max(1, pixels//width)
 
     def paint_strip(top):
@@ -138,11 +143,12 @@ def _opened(source):
     "A file as a PIL image; anything else as it is."
     if isinstance(source, bytes): source = io.BytesIO(source)
     if not isinstance(source, (str, Path)) and not hasattr(source, "read"): return source
-    try: return Image.open(source)
+    try: return open_image(source)
     except Exception: return source
 
 # %% ../../nbs/core/painting.ipynb #4574ae5e
-TIFF_TAGS = {"ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright", "ExifOffset", "GPSInfo"}
+TIFF_TAGS = {
+    "ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright", "ExifOffset", "GPSInfo"}
 
 def _exif(content):
     "EXIF bytes, read."
@@ -172,22 +178,30 @@ def _kept(image, upright):
 # %% ../../nbs/core/painting.ipynb #5a282e44
 def _check_one(source):
     "Refuse what isn't one photo, and name the right call."
-    if isinstance(source, (list, tuple, set, dict)) or (hasattr(source, "__next__") and not hasattr(source, "read")): raise ImageError(f"a {type(source).__name__} is no photo; for several photos: Colorizer().batch([…])")
-    if isinstance(source, (str, Path)) and Path(source).is_dir(): raise ImageError(f"{source}: is a folder; for all its photos: Colorizer().folder({str(source)!r})")
+    if isinstance(source, (list, tuple, set, dict)) or (hasattr(source, "__next__") and not hasattr(source, "read")):
+        kind = type(source).__name__
+        raise ImageError(f"a {kind} is no photo; for several photos: Colorizer().batch([…])")
+    if isinstance(source, (str, Path)) and Path(source).is_dir():
+        raise ImageError(f"{source}: is a folder; for all its photos: Colorizer().folder({str(source)!r})")
 
 def _check_several(sources):
     "Refuse one photo where several are meant."
-    if isinstance(sources, (str, bytes, Path, Image.Image)): raise ColorizeError("sources: must be a list of photos; for one photo: Colorizer()(photo)")
+    if isinstance(sources, (str, bytes, Path, Image.Image)):
+        raise ColorizeError("sources: must be a list of photos; for one photo: Colorizer()(photo)")
     return list(sources)
 
 # %% ../../nbs/core/painting.ipynb #a477d39f
+def _read(source):
+    "A photo as `load_image` gives it, and what of its file shall be kept."
+    opened = _opened(source)
+    image = load_image(opened, getattr(source, "name", None) if hasattr(source, "read") else None)
+    return image, _kept(opened, image) if isinstance(opened, Image.Image) else {}
+
 class _Photo:
     "A photo to be coloured: the network's input L', its own pixels, alpha channel or None, EXIF and ICC profile."
     def __init__(self, source, size):
         _check_one(source)
-        opened = _opened(source)
-        image = load_image(opened, getattr(source, "name", None) if hasattr(source, "read") else None)
-        self.info = _kept(opened, image) if isinstance(opened, Image.Image) else {}
+        with quiet_readers(): image, self.info = _read(source)
         self.alpha = np.array(image.getchannel("A")) if image.mode == "RGBA" else None
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         self.rgb = np.array(rgb)
@@ -212,7 +226,9 @@ def _chunks(items, batch_size):
 
 # %% ../../nbs/core/painting.ipynb #pnt00013
 class Painter:
-    "Colours photos at their own size; a subclass has a `size`, and `_infer`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."
+    """Colours photos at their own size.
+
+    A subclass has a `size`, and `_infer`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."""
     def __call__(self,
         source, # Anything that `load_rgb` takes
     ) -> Image.Image: # RGB, or RGBA if the photo has transparency; EXIF and ICC profile in its `.info`
@@ -231,7 +247,7 @@ class Painter:
     def each(self,
         sources, # Photos, each anything that `load_rgb` takes
         batch_size:int=8, # How many photos to load at a time
-        then=None, # What to do with each source and its picture, such as to save it; its result is yielded in the picture's place
+        then=None, # Takes each source and its picture, to save it, say; its result is yielded in the picture's place
     ): # Yields `(source, picture)`, or `(source, ImageError)` where a photo can't be read
         "Colour photos in their order, for as many as there are, on all cores."
         def finish(source, photo, ab):
@@ -271,18 +287,30 @@ class Painter:
 # %% ../../nbs/core/painting.ipynb #fca2506b
 SIDES = dict(JPEG=65500, WEBP=16383)  # the most pixels in width or height that a kind of file has room for
 
+def _format(path, size):
+    "What a picture's file shall be, by its ending; refuses what can't be written."
+    format = Image.registered_extensions().get(Path(path).suffix.lower())
+    if format not in ENDINGS:
+        raise ColorizeError(f"output {path}: of this kind can't be written; end its name in .jpg, .png, .tif or .webp")
+    most = SIDES.get(format)
+    if most and max(size) > most:
+        raise ColorizeError(
+            f"output {path}: can't be written (over {most} pixels wide or high); give a .png or .tif")
+    return format
+
 def save_like(
     image:Image.Image, # A picture from a `Colorizer`
     path, # Where to write it; its ending says what kind of file: .jpg, .png, .tif or .webp
     quality:int=95, # Of JPEG and WebP, 0 to 100
 ):
     "Write a picture with the EXIF and the ICC profile of its photo."
-    format = Image.registered_extensions().get(Path(path).suffix.lower())
-    if format not in ENDINGS: raise ColorizeError(f"output {path}: of this kind can't be written; end its name in .jpg, .png, .tif or .webp")
-    if max(image.size) > SIDES.get(format, max(image.size)): raise ColorizeError(f"output {path}: can't be written (over {SIDES[format]} pixels wide or high); give a .png or .tif")
+    format = _format(path, image.size)
     kept = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
-    if format == "TIFF" and "exif" in kept: kept["exif"] = _described(_exif(kept["exif"]))
     if format == "JPEG" and image.mode == "RGBA": image = Image.fromarray(load_rgb(np.asarray(image)))
     try:
-        with replacing(path) as temporary: image.save(temporary, format, quality=quality, **kept)
-    except (OSError, ValueError) as e: raise ColorizeError(f"output {path}: can't be written ({getattr(e, 'strerror', None) or e})") from None
+        with quiet_readers(), replacing(path) as temporary:
+            if format == "TIFF" and "exif" in kept: kept["exif"] = _described(_exif(kept["exif"]))
+            image.save(temporary, format, quality=quality, **kept)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise ColorizeError(f"output {path}: can't be written ({reason})") from None

@@ -308,7 +308,7 @@ def colorize_dataset(
     photos = [_local(p) for p in ([photos] if isinstance(photos, (str, Path)) else photos)]
     output = _place(output)
     rows, source, job = _table(photos, output, format, options | dict(quality=quality), overwrite)
-    network = Colorizer(**options | dict(device="cpu", dtype=None)).model
+    network = Colorizer(**options | dict(device="cpu", precision="auto")).model
     options.pop("model", None)
     job.note([photo for photo in job.todo if photo not in job.there])
     actor = dict(network=network, options=options, source=source, output=output, quality=quality)

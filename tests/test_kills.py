@@ -8,8 +8,8 @@ import time
 
 from conftest import ROOT
 from PIL import Image
+from test_runs import timeless
 
-from colorization.training.run import read_losses
 from colorization.dataset import load_photos
 from colorization.eccv16 import load_model
 from colorization.training.run import run_state
@@ -20,12 +20,24 @@ TRAIN = """
 import torch
 torch.set_num_threads(1)
 from colorization.finetune import finetune
-finetune(split='validation', valid_split='test', size=32, batch_size=5, lr=1e-3, epochs=%d, run_dir='%s', save_minutes=%g)"""
+finetune(
+    split='validation', valid_split='test', size=32, batch_size=5, lr=1e-3,
+    epochs=%d, run_dir='%s', save_minutes=%g)
+"""
+COLORIZE = """
+import sys
+sys.argv[1:] = ['colorize', 'photos', '-o', 'out']
+from colorization.cli import main
+sys.exit(main())
+"""
 
 
 def killed(code, folder, begun, longest):
-    "Start a program, wait until `begun()`, kill it at a random moment within `longest` seconds; whether it was still at work."
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start a program, wait until `begun()`, kill it at a random moment within `longest` seconds.
+
+    Gives whether it was still at work."""
+    silent = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=ENV, **silent)
     deadline = time.time() + 200
     while not begun() and process.poll() is None:
         assert time.time() < deadline
@@ -37,21 +49,22 @@ def killed(code, folder, begun, longest):
 
 def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
     random.seed(0)
-    epochs, owner = KILLS + 5, tmp_path/"broken/.owner"
+    epochs, broken, whole = KILLS + 5, tmp_path/"broken", tmp_path/"whole"
+    owner, model = broken/".owner", broken/"model.safetensors"
     for _ in range(KILLS):
         owner.unlink(missing_ok=True)
         assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
-        if (tmp_path/"broken/model.safetensors").exists(): load_model(tmp_path/"broken/model.safetensors")
-    (tmp_path/"broken/.99999999-model.safetensors").write_bytes(b"half a file")
+        if model.exists(): load_model(model)
+    (broken/".99999999-model.safetensors").write_bytes(b"half a file")
     assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
     assert python(TRAIN % (epochs, "whole", 10)).returncode == 0
-    rows, whole = ([{k: v for k, v in row.items() if k != "seconds"} for row in read_losses(tmp_path/name)] for name in ("broken", "whole"))
-    assert rows == whole and len(rows) == epochs
-    state, whole = (run_state(tmp_path/name) for name in ("broken", "whole"))
-    assert state.keys() == whole.keys()
-    for name, tensor in state.items(): assert tensor.equal(whole[name]), name
-    assert (tmp_path/"broken/model.safetensors").read_bytes() == (tmp_path/"whole/model.safetensors").read_bytes()
-    assert [p.name for p in (tmp_path/"broken").rglob(".*")] == [".lock"]
+    rows = timeless(broken)
+    assert rows == timeless(whole) and len(rows) == epochs
+    state, whole_state = run_state(broken), run_state(whole)
+    assert state.keys() == whole_state.keys()
+    for name, tensor in state.items(): assert tensor.equal(whole_state[name]), name
+    assert model.read_bytes() == (whole/"model.safetensors").read_bytes()
+    assert [p.name for p in broken.rglob(".*")] == [".lock"]
 
 
 def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
@@ -59,14 +72,15 @@ def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
     photos = [row["image"] for row in load_photos("samples", "train").select(range(12*KILLS))]
     (tmp_path/"photos").mkdir()
     for i, photo in enumerate(photos): photo.resize((300, 300)).save(tmp_path/f"photos/{i:03d}.png")
-    code = "import sys; sys.argv[1:] = ['colorize', 'photos', '-o', 'out']; from colorization.cli import main; sys.exit(main())"
     done = {}
     def results(): return {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/[0-9]*.png")}
     for _ in range(KILLS):
-        assert killed(code, tmp_path, lambda: len(results()) > len(done), 0.1)
+        assert killed(COLORIZE, tmp_path, lambda: len(results()) > len(done), 0.1)
         for path in results(): Image.open(path).load()
         assert results().items() >= done.items()
         done = results()
-    last = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
-    assert f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; " in last.stderr.splitlines()[-1]
+    settings = dict(cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
+    last = subprocess.run([sys.executable, "-c", COLORIZE], **settings)
+    says = f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; "
+    assert says in last.stderr.splitlines()[-1]
     assert results().items() >= done.items() and len(results()) == len(photos)

@@ -1,4 +1,5 @@
 "Runs on photos that are streamed, and on photos that are damaged while it goes on."
+import inspect
 import io
 import os
 import shutil
@@ -16,7 +17,6 @@ from datasets import Dataset
 from PIL import Image
 from test_runs import losses, several_processes, timeless
 
-from colorization import finetune as finetune_module
 from colorization.core.checks import RunError
 from colorization.dataset import DatasetError, load_photos
 from colorization.eccv16 import ECCV16
@@ -44,12 +44,13 @@ def photos(tmp_path):
 @pytest.fixture
 def at_step(monkeypatch):
     "Have something happen before a step."
+    module = inspect.getmodule(finetune)
     def do(step, event):
-        steps, usual = count(1), finetune_module.update
+        steps, usual = count(1), module.update
         def update(*args):
             if next(steps) == step: event()
             return usual(*args)
-        monkeypatch.setattr(finetune_module, "update", update)
+        monkeypatch.setattr(module, "update", update)
     return do
 
 

@@ -38,7 +38,7 @@ def parameter_table(entry):
     """nbdev's entry of a function, with a table of its parameters instead of a signature.
 
     The whole source stands right below."""
-    found = re.search(r"/colorization/([\w/]+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
+    found = re.search(r"/blob/main/colorization/([\w/]+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
     if not found: return entry
     module = import_module(f"colorization.{found[1].replace('/', '.')}")
     function = attrgetter(found[2])(module)

@@ -1,4 +1,6 @@
-"Build the docs site: nbdev processes the notebooks into _proc, smalldocs renders them, and what reading needs is put in beside them. Usage: site.py KATEX OUT"
+"""Build the docs site. Usage: site.py KATEX OUT
+
+nbdev processes the notebooks into _proc, smalldocs renders them, and what reading needs is put in beside them."""
 import json
 import re
 import shutil
@@ -24,40 +26,55 @@ def source(cell): return "".join(cell["source"])
 
 def defaults_as_code(table):
     "A table of parameters whose defaults are code: their quotes stay straight, and long ones may be broken."
+    if "Default" not in table: return table
     def row(line):
         cells = re.split(r"(?<!\\)\|", line)
         if len(cells) == 6 and cells[3].strip(" -") and "**" not in cells[3]: cells[3] = f" `{cells[3].strip()}` "
         return "|".join(cells)
-    return "\n".join(map(row, table.splitlines())) if "Default" in table else table
+    return "\n".join(map(row, table.splitlines()))
 
 
 def parameter_table(entry):
-    "nbdev's entry of a function, with a table of its parameters instead of a signature: the whole source stands right below."
-    found = re.search(r"/colorization/([\w/]+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
+    """nbdev's entry of a function, with a table of its parameters instead of a signature.
+
+    The whole source stands right below."""
+    found = re.search(r"/blob/main/colorization/([\w/]+)\.py#L.*?^### ([\w.]+)$", entry, flags=re.S | re.M)
     if not found: return entry
-    function = attrgetter(found[2])(import_module(f"colorization.{found[1].replace('/', '.')}"))
-    return re.sub(r"```python\n.*?```", lambda _: defaults_as_code(str(DocmentTbl(function))), entry, count=1, flags=re.S)
+    module = import_module(f"colorization.{found[1].replace('/', '.')}")
+    function = attrgetter(found[2])(module)
+    table = defaults_as_code(str(DocmentTbl(function)))
+    return re.sub(r"```python\n.*?```", lambda _: table, entry, count=1, flags=re.S)
 
 
 def entries_first(cells):
     "The entries of what a cell defines in front of it, in its order; nbdev scatters them around it."
     entries = {found[1]: cell for cell in cells if (found := re.search(r"(?m)^show_doc\((\w+)\)", source(cell)))}
-    defined = {i: re.findall(r"(?m)^(?:def|class) (\w+)", source(cell)) for i, cell in enumerate(cells) if "Exported source" in source(cell)}
-    moved = [entries[name] for names in defined.values() for name in names if name in entries]
-    for i, cell in enumerate(cells):
-        yield from (entries[name] for name in defined.get(i, ()) if name in entries)
-        if not any(cell is m for m in moved): yield cell
+    def entries_of(cell):
+        if "Exported source" not in source(cell): return []
+        names = re.findall(r"(?m)^(?:def|class) (\w+)", source(cell))
+        return [entries[name] for name in names if name in entries]
+    moved = [entry for cell in cells for entry in entries_of(cell)]
+    for cell in cells:
+        yield from entries_of(cell)
+        if not any(cell is entry for entry in moved): yield cell
+
+
+def prepare_cell(cell):
+    "smalldocs names a page after its notebook, and would warn of another name."
+    text = source(cell)
+    if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", text)
+    if cell["cell_type"] == "code": cell["source"] = text.replace("#| code-fold: show", "#| code-fold: true")
+    if not re.search(r"(?m)^show_doc\(", text): return
+    for output in cell["outputs"]:
+        entry = "".join(output["data"]["text/markdown"])
+        output["data"]["text/markdown"] = parameter_table(entry)
 
 
 def prepare(notebook):
-    "What nbdev leaves to Quarto, and exported source folded. smalldocs names a page after its notebook and would warn of another name."
+    "What nbdev leaves to Quarto, and exported source folded."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
     nb["cells"] = list(entries_first(nb["cells"]))
-    for cell in nb["cells"]:
-        if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", source(cell))
-        if cell["cell_type"] == "code": cell["source"] = source(cell).replace("#| code-fold: show", "#| code-fold: true")
-        if not re.search(r"(?m)^show_doc\(", source(cell)): continue
-        for output in cell["outputs"]: output["data"]["text/markdown"] = parameter_table("".join(output["data"]["text/markdown"]))
+    for cell in nb["cells"]: prepare_cell(cell)
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
@@ -82,17 +99,26 @@ def localize(page, site, host, pages):
     page.write_text(pictures_beside(page, text), encoding="utf-8")
 
 
+def without_network(site, katex):
+    "KaTeX's files inside the site, and themes without web fonts."
+    ignore = shutil.ignore_patterns("*.mjs", "katex.js", "katex.css", "katex-swap*", "*.ttf", "*.woff", "README.md")
+    shutil.copytree(katex, site/"site_libs/katex", ignore=ignore)
+    for theme in site.glob("site_libs/themes/*.css"):
+        style = theme.read_text(encoding="utf-8")
+        theme.write_text(WEB_FONT.sub("", style), encoding="utf-8")
+
+
 def main(katex, out):
     config, out = get_config(), Path(out)
     processed = proc_nbs(force=True, skip_file_re=r"^([_.]|out)", skip_folder_re=r"^([_.]|runs$)")
     for notebook in processed.rglob("*.ipynb"): prepare(notebook)
     site = build(processed, quiet=True)
     if site.warnings: sys.exit("\n".join(f"warning: {w}" for w in site.warnings))
-    shutil.copytree(katex, site.out/"site_libs/katex", ignore=shutil.ignore_patterns("*.mjs", "katex.js", "katex.css", "katex-swap*", "*.ttf", "*.woff", "README.md"))
-    for theme in site.out.glob("site_libs/themes/*.css"): theme.write_text(WEB_FONT.sub("", theme.read_text(encoding="utf-8")), encoding="utf-8")
+    without_network(site.out, katex)
     numbered = [p.relative_to(site.out).as_posix() for p in site.out.rglob("*.html")]
     pages = {re.sub(r"(^|/)\d\d_", r"\1", p): p for p in numbered}
-    for page in site.out.rglob("*.html"): localize(page, site.out, f"{config.doc_host}{config.doc_baseurl}/", pages)
+    host = f"{config.doc_host}{config.doc_baseurl}/"
+    for page in site.out.rglob("*.html"): localize(page, site.out, host, pages)
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(site.out, out)
     print(f"site: {out}/index.html")

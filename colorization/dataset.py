@@ -24,23 +24,28 @@ from .core.checks import DatasetError, check_dataset
 from .lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8
-SCENES = dict(coffee="right", rocket="right", motorcycle="right", astronaut="left", cat="left")  # where the strip for validation lies
+# Where the strip for validation lies
+SCENES = dict(coffee="right", rocket="right", motorcycle="right", astronaut="left", cat="left")
 SAMPLES = dict(train=[*SCENES], validation=[*SCENES], test=["portrait"])
 
 def _sample_photo(name):
     "One of the colour photos inside scikit-image and matplotlib, uint8 `(H,W,3)`."
     if name == "portrait": return load_rgb(get_sample_data("grace_hopper.jpg", asfileobj=False))
-    return data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
+    if name == "motorcycle": return data.stereo_motorcycle()[0]
+    return getattr(data, name)()
 
 def _part(name, split):
     "The part of a photo that belongs to a split: 62 % of a scene, the other 38 %, or all of the portrait."
     rgb = _sample_photo(name)
     if split == "test": return rgb
-    cut = round((0.38 if SCENES[name] == "left" else 0.62)*rgb.shape[1])
-    return rgb[:, :cut] if (SCENES[name] == "left") == (split == "validation") else rgb[:, cut:]
+    strip_at_left = SCENES[name] == "left"
+    cut = round((0.38 if strip_at_left else 0.62)*rgb.shape[1])
+    left, right = rgb[:, :cut], rgb[:, cut:]
+    return left if strip_at_left == (split == "validation") else right
 
 # %% ../nbs/01_dataset.ipynb #bb14b1a1
-LATTICES = dict(train={0.9: 3, 0.7: 4, 0.5: 5, 0.4: 6}, validation={1: 2, 0.7: 2}, test={1: 2, 0.7: 2})  # share of the shorter side: squares in a row
+# Share of the shorter side: squares in a row
+LATTICES = dict(train={0.9: 3, 0.7: 4, 0.5: 5, 0.4: 6}, validation={1: 2, 0.7: 2}, test={1: 2, 0.7: 2})
 
 def _crops(rgb, lattice, most):
     "Squares on a lattice, at most `most` pixels wide."
@@ -63,12 +68,25 @@ def _png(image):
 @lru_cache
 def _samples(split):
     "The embedded photos of one split, as a `datasets` table."
-    def crops(name): return _crops(_part(name, split), LATTICES[split], 160 if split == "train" else 256)
-    rows = [(dict(bytes=_png(crop), path=f"{name}-{i}.png"), name) for name in SAMPLES[split] for i, crop in enumerate(crops(name))]
+    most = 160 if split == "train" else 256
+    images, labels = [], []
+    for name in SAMPLES[split]:
+        for i, crop in enumerate(_crops(_part(name, split), LATTICES[split], most)):
+            images.append(dict(bytes=_png(crop), path=f"{name}-{i}.png"))
+            labels.append(name)
     features = Features(image=Image(), label=ClassLabel(names=sorted([*SCENES, *SAMPLES["test"]])))
-    return Dataset.from_dict(dict(image=[r[0] for r in rows], label=[r[1] for r in rows]), features=features)
+    return Dataset.from_dict(dict(image=images, label=labels), features=features)
 
 # %% ../nbs/01_dataset.ipynb #a58382d3
+def _reason(error):
+    "Why a dataset can't be opened."
+    if isinstance(error, DatasetNotFoundError):
+        return "neither a folder here nor a dataset on the Hugging Face hub that you may read"
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return "no such folder, and the Hugging Face hub can't be reached; check the network, or give a folder"
+    if any(said in str(error) for said in ("any data files", "files found")): return "holds no images and no parquet"
+    return str(error).splitlines()[0]
+
 def open_dataset(
     name:str, # A folder of images or of parquet, or a hub id
     load=load_dataset, # What opens it, given a path or an id
@@ -77,22 +95,25 @@ def open_dataset(
     folder = Path(check_dataset(name)).expanduser()
     try: return load(str(folder) if folder.is_dir() else name)
     except DatasetError: raise
-    except DatasetNotFoundError: raise DatasetError(f"dataset {name}: neither a folder here nor a dataset on the Hugging Face hub that you may read") from None
-    except (ConnectionError, TimeoutError): raise DatasetError(f"dataset {name}: no such folder, and the Hugging Face hub can't be reached; check the network, or give a folder") from None
-    except Exception as e:
-        reason = "holds no images and no parquet" if any(said in str(e) for said in ("any data files", "files found")) else str(e).splitlines()[0]
-        raise DatasetError(f"dataset {name}: {reason}") from None
+    except Exception as e: raise DatasetError(f"dataset {name}: {_reason(e)}") from None
 
 # %% ../nbs/01_dataset.ipynb #abf0e1bf
+def _with_validation(train, name):
+    "A lone split made two."
+    if len(train) < 2:
+        raise DatasetError(f"dataset {name}: holds 1 photo; at least 2 are needed, one to train on and one to validate")
+    parts = train.train_test_split(test_size=max(1, len(train)//10), seed=0)
+    return dict(train=parts["train"], validation=parts["test"])
+
 def _pick(splits, name, split):
     "One split of a `DatasetDict`; where there is only `train`, a tenth of it becomes `validation`."
     for part in splits.values():
-        if "image" not in part.features: raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(part.column_names)}")
+        if "image" not in part.features:
+            raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(part.column_names)}")
     if set(splits) == {"train"} and split in ("train", "validation"):
-        if len(splits["train"]) < 2: raise DatasetError(f"dataset {name}: holds 1 photo; at least 2 are needed, one to train on and one to validate")
-        parts = splits["train"].train_test_split(test_size=max(1, len(splits["train"])//10), seed=0)
-        splits = dict(train=parts["train"], validation=parts["test"])
-    if split not in splits: raise DatasetError(f"dataset {name}: has no split '{split}'; it has {', '.join(map(repr, splits))}")
+        splits = _with_validation(splits["train"], name)
+    if split not in splits:
+        raise DatasetError(f"dataset {name}: has no split '{split}'; it has {', '.join(map(repr, splits))}")
     return splits[split].cast_column("image", Image())
 
 # %% ../nbs/01_dataset.ipynb #a8775a6b
@@ -115,11 +136,17 @@ def _readable(photos, name, split):
     "The rows whose image can be read; one printed line counts and names the others."
     raw = photos.cast_column("image", Image(decode=False))
     processes = min(os.cpu_count(), len(raw)//1000)  # one more pays from about a thousand photos on
-    problems = raw.map(_problem, with_indices=True, remove_columns=raw.column_names, desc="Checking photos", num_proc=processes if processes > 1 else None)["problem"]
-    bad = [p for p in problems if p]
-    if len(bad) == len(photos): raise DatasetError(f"dataset {name}: no readable photo in split '{split}'" + (f" ({len(bad)} unreadable, the first: {bad[0]})" if bad else ""))
-    if bad: print(f"dataset {name}, {split}: skipped {len(bad)} unreadable of {len(photos)} photos: {'; '.join(bad)}", flush=True)
-    return photos.select([i for i, p in enumerate(problems) if not p]) if bad else photos
+    checked = raw.map(_problem, with_indices=True, remove_columns=raw.column_names,
+                      desc="Checking photos", num_proc=processes if processes > 1 else None)
+    problems = checked["problem"]
+    bad = [problem for problem in problems if problem]
+    if len(bad) == len(photos):
+        first = f" ({len(bad)} unreadable, the first: {bad[0]})" if bad else ""
+        raise DatasetError(f"dataset {name}: no readable photo in split '{split}'{first}")
+    if not bad: return photos
+    skipped = f"skipped {len(bad)} unreadable of {len(photos)} photos: {'; '.join(bad)}"
+    print(f"dataset {name}, {split}: {skipped}", flush=True)
+    return photos.select([i for i, problem in enumerate(problems) if not problem])
 
 # %% ../nbs/01_dataset.ipynb #8a11998c
 def load_photos(
@@ -128,19 +155,23 @@ def load_photos(
 ) -> Dataset: # Columns `image` (decoded by PIL) and, where there is one, `label`
     """Load the photos of one split.
 
-    Unreadable images are left out and named in one printed line. A folder without a validation split gets one: every tenth photo.
+    Unreadable images are left out and named in one printed line.
+    A folder without a validation split gets one: every tenth photo.
     Raises `DatasetError` when there is nothing to load."""
     if name == "samples":
-        if split not in SAMPLES: raise DatasetError(f"dataset samples: has no split '{split}'; it has {', '.join(map(repr, SAMPLES))}")
+        if split not in SAMPLES:
+            raise DatasetError(f"dataset samples: has no split '{split}'; it has {', '.join(map(repr, SAMPLES))}")
         return _samples(split)
-    return _readable(_pick(open_dataset(str(name)), name, split), name, split)
+    splits = open_dataset(str(name))
+    return _readable(_pick(splits, name, split), name, split)
 
 # %% ../nbs/01_dataset.ipynb #3206bd96
 def default_augment(
     size:int=256, # Height and width of the result
 ): # A transform from uint8 `(3,H,W)` to uint8 `(3,size,size)`
     "Random resized crop (35 to 100 % of the area) and horizontal flip."
-    return v2.Compose([v2.RandomResizedCrop(size, scale=(0.35, 1), interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip()])
+    crop = v2.RandomResizedCrop(size, scale=(0.35, 1), interpolation=v2.InterpolationMode.BICUBIC)
+    return v2.Compose([crop, v2.RandomHorizontalFlip()])
 
 # %% ../nbs/01_dataset.ipynb #76c06a12
 class ColorizationDataset(torch.utils.data.Dataset):
@@ -156,10 +187,6 @@ class ColorizationDataset(torch.utils.data.Dataset):
         self.augment = default_augment(size) if augment is True else augment
 
     def __len__(self): return len(self.photos)
-
-    def plain(self):
-        "The same pairs as they are, without augmentation."
-        return ColorizationDataset(self.photos, self.size)
 
     def set_epoch(self, epoch:int):
         "Vary the photos in another way in each epoch."
@@ -190,8 +217,12 @@ def fingerprint(
 ) -> str: # 16 hexadecimal digits
     "SHA-256 over the names and the sizes in bytes of the images, in their order."
     digest = hashlib.sha256()
-    for rows in photos.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow").iter(1000):
+    images = photos.select_columns("image").cast_column("image", Image(decode=False))
+    for rows in images.with_format("arrow").iter(1000):
         image = rows["image"].combine_chunks()
-        for path, size in zip(image.field("path").to_pylist(), pc.binary_length(image.field("bytes")).to_pylist()):
-            digest.update(f"{Path(path or '').name} {Path(path).stat().st_size if size is None else size}\n".encode())
+        paths = image.field("path").to_pylist()
+        sizes = pc.binary_length(image.field("bytes")).to_pylist()
+        for path, size in zip(paths, sizes):
+            if size is None: size = Path(path).stat().st_size
+            digest.update(f"{Path(path or '').name} {size}\n".encode())
     return digest.hexdigest()[:16]

@@ -48,7 +48,8 @@ def resize_rgb(
     return np.array(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC))
 
 # %% ../nbs/00_lab_preprocessing.ipynb #0f4ff031
-XYZ_FROM_RGB, WHITE = torch.from_numpy(painting.XYZ_FROM_RGB), torch.from_numpy(painting.WHITE)
+XYZ_FROM_RGB = torch.from_numpy(painting.XYZ_FROM_RGB)
+WHITE = torch.from_numpy(painting.WHITE)
 RGB_FROM_XYZ = torch.linalg.inv(XYZ_FROM_RGB)
 
 # %% ../nbs/00_lab_preprocessing.ipynb #60886f45
@@ -82,7 +83,8 @@ def rgb_to_lab(
     rgb:torch.Tensor, # float `(B,3,H,W)` in [0, 1]
 ) -> torch.Tensor: # `(B,3,H,W)`: L in [0, 100], a and b in about [-110, 110]
     "sRGB to CIELAB (D65, 2° observer, as scikit-image's `rgb2lab`): batched, differentiable, on any device."
-    x, y, z = cube_root(_matmul(XYZ_FROM_RGB/WHITE[:, None], linear(rgb))).unbind(-3)
+    relative_xyz = _matmul(XYZ_FROM_RGB/WHITE[:, None], linear(rgb))
+    x, y, z = cube_root(relative_xyz).unbind(-3)
     return torch.stack([116*y - 16, 500*(x - y), 200*(y - z)], -3)
 
 def to_tensor(
@@ -109,7 +111,8 @@ def to_uint8(
     rgb:torch.Tensor, # `(B,3,H,W)` in [0, 1]
 ) -> np.ndarray: # uint8 `(B,H,W,3)`
     "RGB tensors as 8-bit images."
-    return (rgb.detach()*255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).cpu().numpy()
+    levels = (rgb.detach()*255).round().clamp(0, 255).to(torch.uint8)
+    return levels.movedim(-3, -1).cpu().numpy()
 
 # %% ../nbs/00_lab_preprocessing.ipynb #27d9d2a5
 def normalize(
@@ -131,7 +134,9 @@ def preprocess(
     size:int=256, # Height and width of the result
 ) -> tuple: # L' float32 `(1,size,size)` in [0, 1], ab' float32 `(2,size,size)`
     "The study's five steps: load, resize, RGB to Lab, normalize, tensors."
-    l_norm, ab_norm = normalize(rgb_to_lab(to_tensor(resize_rgb(load_rgb(source), size))))
+    rgb = resize_rgb(load_rgb(source), size)
+    lab = rgb_to_lab(to_tensor(rgb))
+    l_norm, ab_norm = normalize(lab)
     return l_norm[0], ab_norm[0]
 
 # %% ../nbs/00_lab_preprocessing.ipynb #6ba67300

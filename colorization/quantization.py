@@ -33,7 +33,8 @@ def _bins():
     angles = np.radians(np.arange(360))
     directions = np.stack([np.cos(angles), np.sin(angles)])
     inside = (grid @ directions <= (_gamut() @ directions).max(0)).all(-1)
-    grown = np.any([np.roll(inside, shift, (0, 1)) for shift in np.ndindex(3, 3) for shift in [np.subtract(shift, 1)]], axis=0)
+    shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    grown = np.any([np.roll(inside, shift, (0, 1)) for shift in shifts], axis=0)
     return grid[grown]
 
 def ab_bins() -> torch.Tensor: # int64 `(313,2)` in Lab units, ordered by a, then b
@@ -91,12 +92,14 @@ def quarter(
 # %% ../nbs/02_quantization.ipynb #d1431093
 @lru_cache
 def _candidate_table():
-    "For each cell, the bins that can be among the 5 nearest of a point in it, their a and their b, each `(729,K)`; short rows end at infinity."
+    "For each cell, the bins that can be among the 5 nearest of a point in it, their a and their b, each `(729,K)`."
     offset = (_grid()[:, None] - ab_bins()).abs()
-    near, far = ((offset - 5).clamp(min=0)).float().norm(dim=-1), (offset + 5).float().norm(dim=-1)
+    near = (offset - 5).clamp(min=0).float().norm(dim=-1)
+    far = (offset + 5).float().norm(dim=-1)
     possible = near <= far.kthvalue(5, dim=1, keepdim=True).values
-    rows = torch.nn.utils.rnn.pad_sequence([row.nonzero()[:, 0] for row in possible], batch_first=True, padding_value=-1)
-    places = torch.where(rows[..., None] < 0, torch.inf, ab_bins()[rows])
+    rows = [row.nonzero()[:, 0] for row in possible]
+    rows = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+    places = torch.where(rows[..., None] < 0, torch.inf, ab_bins()[rows])  # short rows end at infinity
     return rows, *places.unbind(-1)
 
 # %% ../nbs/02_quantization.ipynb #c8732f57
@@ -105,7 +108,8 @@ def nearest_bins(
     sigma:float=5, # Standard deviation of the Gaussian, in Lab units
 ) -> tuple: # Indices int64 `(B,5,H,W)` and their weights float32 `(B,5,H,W)`, which sum to 1
     "The 5 nearest bins of each pixel and their Gaussian weights (Zhang et al. 2016, §2.2)."
-    cell, (a, b) = _cell(ab), ab.clamp(-10*REACH - 5, 10*REACH + 5)[..., None].unbind(1)
+    cell = _cell(ab)
+    a, b = ab.clamp(-10*REACH - 5, 10*REACH + 5)[..., None].unbind(1)
     candidates, bin_a, bin_b = (table.to(ab.device)[cell] for table in _candidate_table())
     squared, order = ((a - bin_a).square() + (b - bin_b).square()).topk(5, dim=-1, largest=False)
     weights = (-squared/(2*sigma**2)).softmax(-1)
@@ -117,20 +121,24 @@ def soft_encode(
 ) -> torch.Tensor: # float32 `(B,313,H,W)`; sums to 1 over the bins
     "Soft encoding of ab over its 5 nearest bins (Zhang et al. 2016, §2.2)."
     index, weights = (x.movedim(1, -1) for x in nearest_bins(ab, sigma))
-    return weights.new_zeros(*index.shape[:-1], len(_bins())).scatter_(-1, index, weights).movedim(-1, 1)
+    zeros = weights.new_zeros(*index.shape[:-1], len(_bins()))
+    return zeros.scatter_(-1, index, weights).movedim(-1, 1)
 
 # %% ../nbs/02_quantization.ipynb #e69aa7d1
 def bin_frequencies(
     pairs, # Pairs (L', ab'), as from `ColorizationDataset`
     progress:bool=True, # Show a progress bar
     workers:int=0, # Processes that load photos
-    most:int=65_000, # Of more photos than these, only so many are counted, evenly spread: enough for a standard error of 0.1 % in the most frequent bin
+    most:int=65_000, # Of more photos than these, only so many are counted, evenly spread
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin among the labels of a split, at the resolution of the network's output."
     from fastprogress.fastprogress import progress_bar
     few = Subset(pairs, range(0, len(pairs), -(-len(pairs)//most)))
-    batches, counts = DataLoader(few, 16, num_workers=workers, generator=torch.Generator()), torch.zeros(len(_bins()), dtype=torch.int64)
-    for _, ab_norm in progress_bar(batches) if progress else batches: counts += encode(quarter(ab_norm*110)).flatten().bincount(minlength=len(counts))
+    batches = DataLoader(few, 16, num_workers=workers, generator=torch.Generator())
+    counts = torch.zeros(len(_bins()), dtype=torch.int64)
+    for _, ab_norm in progress_bar(batches) if progress else batches:
+        labels = encode(quarter(ab_norm*110))
+        counts += labels.flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()
 
 # %% ../nbs/02_quantization.ipynb #ffd98ee9

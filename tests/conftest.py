@@ -9,11 +9,15 @@ import pytest
 from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync disable-dev-shm-usage window-size=1200,1400".split()
+FLAGS = """
+headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking
+disable-component-update disable-sync disable-dev-shm-usage window-size=1200,1400
+""".split()
+BROWSER = "browser: needs the built site or a browser; run by `make test-site`, left out by `make test`"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "browser: needs the built site or a browser; run by `make test-site`, left out by `make test`")
+    config.addinivalue_line("markers", BROWSER)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background of a shell starts without
 
 
@@ -21,10 +25,12 @@ def pytest_configure(config):
 def browser(tmp_path_factory):
     "Headless Chromium that keeps what its console says and what it asks for."
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver): pytest.fail("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
+    if not (chromium and driver):
+        pytest.fail("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in [*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('browser')}"]: options.add_argument(f"--{flag}")
+    profile = tmp_path_factory.mktemp("browser")
+    for flag in [*FLAGS, f"user-data-dir={profile}"]: options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", dict(browser="ALL", performance="ALL"))
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield browser
@@ -34,7 +40,8 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def python(tmp_path):
     "Run Python code in a fresh process, in an empty folder; gives the finished process."
+    env = os.environ | dict(PYTHONPATH=str(ROOT))
     def run(code, **kw):
-        env = os.environ | dict(PYTHONPATH=str(ROOT))
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, **kw)
+        settings = dict(cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300) | kw
+        return subprocess.run([sys.executable, "-c", code], **settings)
     return run

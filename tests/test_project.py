@@ -18,31 +18,39 @@ PARAMETERS = "-p epochs 1 -p size 64 -p run_dir".split()
 
 
 def papermill(folder, *arguments):
-    return subprocess.run([BIN/"papermill", "--no-progress-bar", "-k", "python3", "04_finetune.ipynb", *arguments], cwd=folder, capture_output=True, text=True, timeout=500)
+    command = [BIN/"papermill", "--no-progress-bar", "-k", "python3", "04_finetune.ipynb", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
 
 
 @pytest.fixture
 def clone(tmp_path):
     "A copy of the sources, without what the project's commands made."
     made = [line.rstrip("/").split("/")[-1] for line in (ROOT/".gitignore").read_text().splitlines()]
-    shutil.copytree(ROOT, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", *made))
+    ignore = shutil.ignore_patterns(".git", *made)
+    shutil.copytree(ROOT, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=ignore)
     return tmp_path
 
 
-def contents(folder): return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.py")} | {p.relative_to(folder): p.read_bytes() for p in folder.glob("nbs/*.ipynb")}
+def contents(folder):
+    "The modules and the notebooks of the study."
+    files = [*folder.rglob("*.py"), *folder.glob("nbs/*.ipynb")]
+    return {p.relative_to(folder): p.read_bytes() for p in files}
 
 
 def test_study_command_and_its_leftovers(clone, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs")/"run"
     done = papermill(clone/"nbs", "out.ipynb", *PARAMETERS, str(run))
     assert done.returncode == 0, done.stderr[-2000:]
-    for file in ("params.json", "losses.csv", "model.safetensors", "grid.png", "snapshots/epoch_001.png"): assert (run/file).exists(), file
-    assert json.loads((run/"params.json").read_text())["weights"] == json.loads((ROOT/"colorization/compact.json").read_text())["sha256"]
+    for file in ("params.json", "losses.csv", "model.safetensors", "grid.png", "snapshots/epoch_001.png"):
+        assert (run/file).exists(), file
+    card = json.loads((ROOT/"colorization/compact.json").read_text())
+    assert json.loads((run/"params.json").read_text())["weights"] == card["sha256"]
 
     before = contents(clone)
     (clone/".venv").mkdir()
     (clone/".venv/installed").touch()
-    subprocess.run(["make", "-o", ".venv/installed", "export", f"BIN={BIN}"], cwd=clone, check=True, capture_output=True)
+    export = ["make", "-o", ".venv/installed", "export", f"BIN={BIN}"]
+    subprocess.run(export, cwd=clone, check=True, capture_output=True)
     assert contents(clone) == before
 
 
@@ -60,15 +68,24 @@ def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
     assert not (clone/"nbs/runs").exists()
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("module", [
     f"colorization.core.{module.name}" for module in pkgutil.iter_modules([ROOT/"colorization/core"])])
 def test_core_imports_without_torch(module, python):
     done = python(f"import sys, {module}; print('torch' in sys.modules)")
     assert done.stdout == "False\n", done.stderr
+=======
+HUB = """
+import os
+os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'
+from colorization.dataset import load_photos
+load_photos('Elriggs/imagenet-50-subset')
+"""
+>>>>>>> h-width
 
 
 def test_hub_without_network(python):
-    done = python("import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'; from colorization.dataset import load_photos; load_photos('Elriggs/imagenet-50-subset')")
+    done = python(HUB)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and "DatasetError: dataset Elriggs/imagenet-50-subset: " in last and "hub" in last
 
@@ -78,12 +95,13 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "build", "--outdir", out, clone], check=True, capture_output=True)
     wheel, = out.glob("colorization_lab-*.whl")
     sdist, = out.glob("colorization_lab-*.tar.gz")
-    names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True).stdout
+    def said(*command): return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = said(sys.executable, "-m", "zipfile", "-l", wheel)
     modules = [p.relative_to(ROOT).as_posix() for p in (ROOT/"colorization").rglob("*.py")]
     assert len(modules) > 25
     for module in modules: assert module in names
     for file in ("compact.safetensors", "compact.json", "py.typed"): assert f"colorization/{file}" in names
-    assert "settings.ini" in subprocess.run(["tar", "tzf", sdist], capture_output=True, text=True, check=True).stdout
+    assert "settings.ini" in said("tar", "tzf", sdist)
 
 
 def test_citation_and_changelog_name_the_version():

@@ -19,6 +19,11 @@ def cluster_without_ray():
         cluster.colorize_dataset("photos", "out")
 
 
+def strange_smoothing():
+    weights = dict(adversarial_weight=1, l1_weight=1, perceptual_weight=0)
+    gan_refine.check_refine(PARAMS | weights | dict(discriminator_lr=1, smoothing=2))
+
+
 REFUSALS = {
     lab.ImageError: lambda: lab.load_rgb("nowhere.jpg"),
     dataset.DatasetError: lambda: dataset.load_photos("./nowhere"),
@@ -48,7 +53,7 @@ def test_each_kind(kind):
 @pytest.mark.parametrize("call", [
     lambda: quantization.decode(torch.zeros(1, 313, 1, 1), temperature=-1),
     lambda: quantization.rebalancing_weights(torch.ones(313)/313, "sqrt"),
-    lambda: gan_refine.check_refine(PARAMS | dict(adversarial_weight=1, l1_weight=1, perceptual_weight=0, discriminator_lr=1, smoothing=2)),
+    strange_smoothing,
     lambda: local.plan(["nowhere.jpg"], "out"),
     lambda: onnx.OnnxColorizer("nowhere.onnx"),
 ])

@@ -8,22 +8,33 @@ import time
 import pytest
 from conftest import ROOT
 
-from colorization.training.run import read_losses
+from colorization.core.checks import RunError
 from colorization.eccv16 import load_model
 from colorization.finetune import finetune
-from colorization.core.checks import RunError
-from colorization.training.run import run_state
+from colorization.training.run import read_losses, run_state
 
-RUN = "import torch; torch.set_num_threads(2); from colorization.finetune import finetune; finetune(split='validation', valid_split='test', size=32, lr=1e-3, run_dir='run', epochs=%d)"
+ENV = os.environ | dict(PYTHONPATH=str(ROOT))
+RUN = """
+import torch
+torch.set_num_threads(2)
+from colorization.finetune import finetune
+finetune(split='validation', valid_split='test', size=32, lr=1e-3, run_dir='run', epochs=%d)
+"""
 
 
 def losses(folder): return [(r["train_loss"], r["valid_loss"]) for r in read_losses(folder)]
 
 
+def timeless(folder):
+    "The losses of a run, without how long its epochs took."
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_losses(folder)]
+
+
 def test_signal_to_all_processes_of_a_run(tmp_path, python):
     "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
     code = RUN.replace("size=32", "size=32, workers=1, batch_size=1") % 1000
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    settings = dict(cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], **settings, start_new_session=True)
     said = next(line for line in process.stdout if "epoch 1/1000: " in line)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)
@@ -32,12 +43,18 @@ def test_signal_to_all_processes_of_a_run(tmp_path, python):
     assert " of 30 batches; the same run goes on from there" in said
 
 
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1))
+"""
+
+
 def test_full_disk_keeps_what_was_done(tmp_path, python):
     assert python(RUN % 1).returncode == 0
     run = tmp_path/"run"
     before = {p: p.read_bytes() for p in run.glob("*.*")}
-    full = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1)); "
-    failed = python(full + RUN % 2)
+    failed = python(FULL + RUN % 2)
     assert failed.returncode == 1
     assert "RunError: run_dir run: epoch 2 can't be saved" in failed.stderr.splitlines()[-1]
     assert {p: p.read_bytes() for p in run.glob("*.*")} == before
@@ -53,14 +70,21 @@ def test_file_in_place_of_run_dir(tmp_path):
 
 def several_processes(folder, processes):
     "The arguments that start `train.py` in several processes."
-    env = os.environ | dict(PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
-    return dict(args=[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "train.py"], cwd=folder, env=env)
+    env = ENV | dict(ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return dict(args=[sys.executable, *launcher, "train.py"], cwd=folder, env=env)
+
+
+PROCESSES = """
+from accelerate import PartialState
+print('processes:', PartialState().num_processes)
+"""
 
 
 def two_processes(folder, epochs, run):
     "The arguments that start a run in two processes."
     code = RUN.replace("size=32", "size=32, batch_size=2").replace("'run'", repr(run)) % epochs
-    (folder/"train.py").write_text(code + "\nfrom accelerate import PartialState; print('processes:', PartialState().num_processes)")
+    (folder/"train.py").write_text(code + PROCESSES)
     return several_processes(folder, 2)
 
 
@@ -71,18 +95,21 @@ def test_two_processes(tmp_path):
     assert done.stdout.count("epoch 1/4") == 1
     load_model(tmp_path/"whole/model.safetensors")
 
-    stopped = subprocess.Popen(**two_processes(tmp_path, 4, "run"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = two_processes(tmp_path, 4, "run")
+    stopped = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     said = next(line for line in stopped.stdout if "epoch 1/4: " in line)
     stopped.terminate()
     said += stopped.communicate(timeout=300)[0]
     assert said.count(" of 7 batches; the same run goes on from there") == 1, said
-    assert subprocess.run(**two_processes(tmp_path, 4, "run"), stdout=subprocess.DEVNULL, timeout=300).returncode == 0
-    assert sum(losses(tmp_path/"run"), ()) == pytest.approx(sum(losses(tmp_path/"whole"), ()), rel=1e-12)
-    for name, tensor in run_state(tmp_path/"run").items(): assert tensor.equal(run_state(tmp_path/"whole")[name]), name
+    assert subprocess.run(**command, stdout=subprocess.DEVNULL, timeout=300).returncode == 0
+    run, whole = tmp_path/"run", tmp_path/"whole"
+    assert sum(losses(run), ()) == pytest.approx(sum(losses(whole), ()), rel=1e-12)
+    state, whole_state = run_state(run), run_state(whole)
+    for name, tensor in state.items(): assert tensor.equal(whole_state[name]), name
 
 
 def test_two_processes_learn_what_one_learns(tmp_path):
-    train = "from colorization.finetune import finetune; finetune(size=32, epochs=3, batch_size=%d, run_dir=%r)"
+    train = "from colorization.finetune import finetune\nfinetune(size=32, epochs=3, batch_size=%d, run_dir=%r)"
     for processes, run in ((1, "one"), (2, "two")):
         (tmp_path/"train.py").write_text(train % (16//processes, run))
         subprocess.run(**several_processes(tmp_path, processes), check=True, stdout=subprocess.DEVNULL, timeout=300)
@@ -100,7 +127,7 @@ def test_more_processes_than_photos(tmp_path):
 
 
 def test_two_runs_in_one_folder(tmp_path, python):
-    first = subprocess.Popen([sys.executable, "-c", RUN % 1000], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), stdout=subprocess.DEVNULL)
+    first = subprocess.Popen([sys.executable, "-c", RUN % 1000], cwd=tmp_path, env=ENV, stdout=subprocess.DEVNULL)
     deadline = time.time() + 200
     while not (tmp_path/"run/losses.csv").exists():
         assert first.poll() is None and time.time() < deadline

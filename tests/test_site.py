@@ -47,29 +47,39 @@ def test_links_lead_somewhere(pages):
             if urlsplit(link).scheme: continue
             target = urlsplit(urljoin(f"/{name}", link))
             path, anchor = unquote(target.path).lstrip("/"), unquote(target.fragment)
-            if not (SITE/path).is_file() or (anchor and path in pages and anchor not in pages[path].ids): broken.append(f"{name}: {link}")
+            no_anchor = anchor and path in pages and anchor not in pages[path].ids
+            if no_anchor or not (SITE/path).is_file(): broken.append(f"{name}: {link}")
     assert not broken
 
 
 def test_nothing_is_fetched_from_elsewhere(pages):
-    outside = [f"{name}: {link}" for name, page in pages.items() for tag, link in page.links if tag != "a" and urlsplit(link).scheme not in ("", "data")]
-    outside += [str(css) for css in SITE.rglob("*.css") if "@import" in css.read_text() or "url(http" in css.read_text()]
+    outside = []
+    for name, page in pages.items():
+        fetched = [link for tag, link in page.links if tag != "a"]
+        outside += [f"{name}: {link}" for link in fetched if urlsplit(link).scheme not in ("", "data")]
+    for css in SITE.rglob("*.css"):
+        style = css.read_text()
+        if "@import" in style or "url(http" in style: outside.append(str(css))
     assert not outside
 
 
 def test_figures_have_alternative_text(pages):
-    assert [f"{name}: {p['src'][:80]}" for name, page in pages.items() for p in page.pictures if not p.get("alt")] == []
+    pictures = [(name, picture) for name, page in pages.items() for picture in page.pictures]
+    assert [f"{name}: {picture['src'][:80]}" for name, picture in pictures if not picture.get("alt")] == []
 
 
 def test_functions_have_parameters_and_source(pages):
     page = (SITE/"00_lab_preprocessing.html").read_text(encoding="utf-8")
     entry = page[page.index('id="rgb_to_lab"') - 300:][:4000]
-    for part in ("blob/main/colorization/lab.py#L", "<td>rgb</td>", "<td>Tensor</td>", "<code>(B,3,H,W)</code> in [0, 1]", "<strong>Returns</strong>", "_matmul"): assert part in entry, part
+    row = "<td>rgb</td>", "<td>Tensor</td>", "<code>(B,3,H,W)</code> in [0, 1]"
+    for part in ("blob/main/colorization/lab.py#L", *row, "<strong>Returns</strong>", "_matmul"):
+        assert part in entry, part
 
 
 def test_api_lists_public_names(pages):
     page = (SITE/"api.html").read_text(encoding="utf-8")
-    for link in ("00_lab_preprocessing.html#rgb_to_lab", "02_quantization.html#decode", "04_finetune.html#finetune", "tools/colorize.html#colorizer"): assert f'href="{link}"' in page, link
+    study = "00_lab_preprocessing.html#rgb_to_lab", "02_quantization.html#decode", "04_finetune.html#finetune"
+    for link in (*study, "tools/colorize.html#colorizer"): assert f'href="{link}"' in page, link
 
 
 def test_every_page_links_to_the_repository_and_its_notebook(pages):
@@ -81,8 +91,9 @@ def test_every_page_links_to_the_repository_and_its_notebook(pages):
 
 
 def test_exported_source_is_folded(pages):
-    folds = [re.findall(r'<details([^>]*) class="code-fold">', (SITE/name).read_text(encoding="utf-8")) for name in pages]
-    assert sum(map(len, folds)) > 100 and not any(map("".join, folds))
+    fold, folds = re.compile(r'<details([^>]*) class="code-fold">'), []
+    for name in pages: folds += fold.findall((SITE/name).read_text(encoding="utf-8"))
+    assert len(folds) > 100 and not any(folds)
 
 
 def test_size(pages):
@@ -102,12 +113,19 @@ def address(pages):
     server.server_close()
 
 
+READY = """
+    const pictures = [...document.images].every(i => i.complete);
+    return document.readyState == 'complete' && pictures && document.fonts.status == 'loaded'"""
+
+
 def show(browser, address, width=1280, dark=False):
     "Open a page, wait until its pictures and equations are there."
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500))
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[dict(name="prefers-color-scheme", value="dark" if dark else "light")]))
+    screen = dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    scheme = dict(name="prefers-color-scheme", value="dark" if dark else "light")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[scheme]))
     browser.get(address)
-    WebDriverWait(browser, 30).until(lambda b: b.execute_script("return document.readyState == 'complete' && [...document.images].every(i => i.complete) && document.fonts.status == 'loaded'"))
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(READY))
 
 
 def requests(browser):
@@ -131,10 +149,12 @@ def test_study_opens(browser, address, name):
 @pytest.mark.parametrize("name", ["00_lab_preprocessing", "02_quantization", "04_finetune", "05_gan_refine"])
 def test_equations_are_typeset(browser, address, name):
     show(browser, f"{address}{name}.html")
-    assert browser.execute_script("return document.querySelectorAll('.katex-html').length") > 0
-    assert browser.execute_script("return document.querySelectorAll('.katex-error').length") == 0
-    assert browser.execute_script("return [...document.querySelectorAll('.math')].filter(m => !m.querySelector('.katex')).length") == 0
-    assert browser.execute_script("return [...document.fonts].some(f => f.family == 'KaTeX_Math' && f.status == 'loaded')")
+    def found(selector): return browser.execute_script(f"return document.querySelectorAll('{selector}').length")
+    assert found(".katex-html") > 0
+    assert found(".katex-error") == 0
+    assert found(".math:not(:has(.katex))") == 0
+    loaded = "return [...document.fonts].some(f => f.family == 'KaTeX_Math' && f.status == 'loaded')"
+    assert browser.execute_script(loaded)
 
 
 def test_search_finds_and_opens(browser, address):
@@ -148,10 +168,12 @@ def test_search_finds_and_opens(browser, address):
     assert "annealed mean" in browser.find_element(By.ID, anchor).text
 
 
-# What is cut off, or scrolls inside itself: anything but code and equations. A printed table may not be broken either, unless it is a program's help.
+# What is cut off, or scrolls inside itself: anything but code and equations.
+# A printed table may not be broken either, unless it is a program's help.
 CUT = r"""
     const wide = e => e.scrollWidth > e.clientWidth + 1;
-    const isTable = e => !e.textContent.startsWith('usage:') && e.textContent.split('\n').filter(line => /\S {2,}\S/.test(line)).length > 1;
+    const columns = e => e.textContent.split('\n').filter(line => /\S {2,}\S/.test(line));
+    const isTable = e => !e.textContent.startsWith('usage:') && columns(e).length > 1;
     const name = e => `${e.tagName} ${e.className}: ${e.textContent.trim().slice(0, 60)}`;
     const elements = [...document.querySelectorAll('main *')].filter(e => !e.closest('div.sourceCode, .katex, .math'));
     const printed = elements.filter(e => e.matches('.cell-output pre') && isTable(e));
@@ -171,9 +193,15 @@ def test_nothing_is_cut_off(browser, address, name, width):
     assert not cut, "\n".join(cut)
 
 
+# The mean of red, green and blue
+SHADE = r"""
+    const colour = getComputedStyle(document.querySelector(arguments[0]))[arguments[1]];
+    return [...colour.matchAll(/\d+/g)].slice(0, 3).reduce((sum, c) => sum + +c, 0)/3"""
+
+
 def test_dark_mode_is_dark(browser, address):
     show(browser, f"{address}02_quantization.html", dark=True)
-    shade = "return [...getComputedStyle(document.querySelector(arguments[0]))[arguments[1]].matchAll(/\\d+/g)].slice(0, 3).reduce((sum, c) => sum + +c, 0)/3"
-    background = browser.execute_script(shade, "body", "backgroundColor")
+    background = browser.execute_script(SHADE, "body", "backgroundColor")
     assert background < 64
-    for text in ("main p", "main pre code", "main p code", "main h2", ".sidebar-link"): assert browser.execute_script(shade, text, "color") > background + 80, text
+    for text in ("main p", "main pre code", "main p code", "main h2", ".sidebar-link"):
+        assert browser.execute_script(SHADE, text, "color") > background + 80, text

@@ -20,16 +20,6 @@ TRAIN = """
 import torch
 torch.set_num_threads(1)
 from colorization.finetune import finetune
-<<<<<<< HEAD
-finetune(split='validation', valid_split='test', size=32, batch_size=5, lr=1e-3,
-         epochs=%d, run_dir='%s', save_minutes=%g)"""
-
-
-def killed(code, folder, begun, longest):
-    """Start a program, wait until `begun()`, and kill it at a random moment within `longest` seconds.
-
-    Returns whether it was still at work."""
-=======
 finetune(
     split='validation', valid_split='test', size=32, batch_size=5, lr=1e-3,
     epochs=%d, run_dir='%s', save_minutes=%g)
@@ -46,7 +36,6 @@ def killed(code, folder, begun, longest):
     """Start a program, wait until `begun()`, kill it at a random moment within `longest` seconds.
 
     Gives whether it was still at work."""
->>>>>>> h-width
     silent = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=ENV, **silent)
     deadline = time.time() + 200
@@ -69,16 +58,6 @@ def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
     (broken/".99999999-model.safetensors").write_bytes(b"half a file")
     assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
     assert python(TRAIN % (epochs, "whole", 10)).returncode == 0
-<<<<<<< HEAD
-    def losses(name): return [{k: v for k, v in row.items() if k != "seconds"} for row in read_losses(tmp_path/name)]
-    rows, whole = losses("broken"), losses("whole")
-    assert rows == whole and len(rows) == epochs
-    state, whole = (run_state(tmp_path/name) for name in ("broken", "whole"))
-    assert state.keys() == whole.keys()
-    for name, tensor in state.items(): assert tensor.equal(whole[name]), name
-    assert (tmp_path/"broken/model.safetensors").read_bytes() == (tmp_path/"whole/model.safetensors").read_bytes()
-    assert [p.name for p in (tmp_path/"broken").rglob(".*")] == [".lock"]
-=======
     rows = timeless(broken)
     assert rows == timeless(whole) and len(rows) == epochs
     state, whole_state = run_state(broken), run_state(whole)
@@ -86,7 +65,6 @@ def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
     for name, tensor in state.items(): assert tensor.equal(whole_state[name]), name
     assert model.read_bytes() == (whole/"model.safetensors").read_bytes()
     assert [p.name for p in broken.rglob(".*")] == [".lock"]
->>>>>>> h-width
 
 
 def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
@@ -94,10 +72,6 @@ def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
     photos = [row["image"] for row in load_photos("samples", "train").select(range(12*KILLS))]
     (tmp_path/"photos").mkdir()
     for i, photo in enumerate(photos): photo.resize((300, 300)).save(tmp_path/f"photos/{i:03d}.png")
-<<<<<<< HEAD
-    code = "import sys; from colorization.cli import main; sys.exit(main(['colorize', 'photos', '-o', 'out']))"
-=======
->>>>>>> h-width
     done = {}
     def results(): return {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/[0-9]*.png")}
     for _ in range(KILLS):
@@ -105,15 +79,8 @@ def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
         for path in results(): Image.open(path).load()
         assert results().items() >= done.items()
         done = results()
-<<<<<<< HEAD
-    program = [sys.executable, "-c", code]
-    last = subprocess.run(program, cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
-    counts = f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; "
-    assert counts in last.stderr.splitlines()[-1]
-=======
     settings = dict(cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
     last = subprocess.run([sys.executable, "-c", COLORIZE], **settings)
     says = f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; "
     assert says in last.stderr.splitlines()[-1]
->>>>>>> h-width
     assert results().items() >= done.items() and len(results()) == len(photos)

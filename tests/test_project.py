@@ -68,20 +68,19 @@ def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
     assert not (clone/"nbs/runs").exists()
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("module", [
     f"colorization.core.{module.name}" for module in pkgutil.iter_modules([ROOT/"colorization/core"])])
 def test_core_imports_without_torch(module, python):
     done = python(f"import sys, {module}; print('torch' in sys.modules)")
     assert done.stdout == "False\n", done.stderr
-=======
+
+
 HUB = """
 import os
 os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'
 from colorization.dataset import load_photos
 load_photos('Elriggs/imagenet-50-subset')
 """
->>>>>>> h-width
 
 
 def test_hub_without_network(python):

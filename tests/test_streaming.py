@@ -18,7 +18,6 @@ from datasets import Dataset
 from PIL import Image
 from test_runs import losses, several_processes, timeless
 
-<<<<<<< HEAD
 from colorization.core.checks import DatasetError, RunError
 from colorization.dataset import load_photos
 from colorization.eccv16 import ECCV16
@@ -26,18 +25,8 @@ from colorization.finetune import finetune
 from colorization.gan_refine import refine
 from colorization.training.photos import first_photo, photo_pairs, validation_batches
 from colorization.training.run import read_losses, run_state
-=======
-from colorization.core.checks import RunError
-from colorization.dataset import DatasetError, load_photos
-from colorization.eccv16 import ECCV16
-from colorization.finetune import finetune
-from colorization.gan_refine import refine
-from colorization.training.photos import first_photo, photo_loader, photo_pairs
-from colorization.training.run import read_losses, run_state, validation_loss
->>>>>>> h-width
 from colorization.training.streaming import stream_photos
 
-finetune_module = sys.modules["colorization.finetune"]
 SETTINGS = dict(size=32, batch_size=5, lr=1e-3, epochs=3, streaming=True)
 
 
@@ -58,11 +47,11 @@ def at_step(monkeypatch):
     "Have something happen before a step."
     module = inspect.getmodule(finetune)
     def do(step, event):
-        steps, usual = count(1), finetune_module.colour_loss
+        steps, usual = count(1), module.colour_loss
         def colour_loss(*args):
             if torch.is_grad_enabled() and next(steps) == step: event()
             return usual(*args)
-        monkeypatch.setattr(finetune_module, "colour_loss", colour_loss)
+        monkeypatch.setattr(module, "colour_loss", colour_loss)
     return do
 
 
@@ -98,14 +87,12 @@ def test_refinement_streams(photos, tmp_path):
 def test_validation_is_that_of_a_table(photos):
     network = ECCV16(width=0.1, size=32).eval()
     def loss(l_norm, ab_norm): return (network.colours(network(l_norm), (32, 32))/110 - ab_norm).abs().mean()
-<<<<<<< HEAD
     @torch.no_grad()
-    def measured(table): return [loss(*batch).item() for batch in validation_batches(Accelerator(cpu=True), photo_pairs(table, 32), batch_size=4)]
-=======
     def measured(table):
-        loader = photo_loader(Accelerator(cpu=True), photo_pairs(table, 32), False, batch_size=4)
-        return validation_loss(Accelerator(cpu=True), loss, loader)
->>>>>>> h-width
+        batches = validation_batches(Accelerator(cpu=True), photo_pairs(table, 32), batch_size=4)
+        return [loss(l_norm, ab_norm).item() for l_norm, ab_norm in batches]
+
+
     streamed, loaded = stream_photos(str(photos), "validation"), load_photos(str(photos), "validation")
     assert measured(streamed) == measured(loaded)
     assert (first_photo(streamed) == first_photo(loaded)).all()

@@ -53,6 +53,7 @@ picture: $(VENV)/installed
 # Several processes share the cores: threads that wait shouldn't keep them busy.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: $(VENV)/installed
+	$(BIN)/ruff check .
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
 	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal -m 'not browser' $(TESTS)
 	@echo "Passed. Left out were:"

@@ -8,7 +8,9 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here/"settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("bench", "cluster", "demo", "heif", "onnx", "tensorboard")}
+names = ("bench", "cluster", "demo", "heif", "onnx", "tensorboard")
+extras = {name: cfg[f"{name}_requirements"].split() for name in names}
+developing = [package for name in ("demo", "heif", "onnx", "tensorboard") for package in extras[name]]
 licenses = {"mit": "MIT"}
 statuses = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 
@@ -36,8 +38,8 @@ setup(
     install_requires=cfg["requirements"].split(),
     entry_points={
         "console_scripts": cfg["console_scripts"].splitlines(),
-        "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],  # lets the site link names to their place and source
+        "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],  # lets the site link names to their source
     },
-    extras_require=extras | {"dev": sum((extras[name] for name in ("demo", "heif", "onnx", "tensorboard")), cfg["dev_requirements"].split())},
+    extras_require=extras | {"dev": cfg["dev_requirements"].split() + developing},
     zip_safe=False,
 )

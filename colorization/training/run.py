@@ -30,7 +30,7 @@ from .. import __version__
 from ..core.checks import CHOICES, RANGES, RunError, check_choice, check_injected, check_number
 from ..core.disk import alone, replacing, write_csv, write_json, write_png
 from ..core.weights import FILE, check_model, read_tensors, write_tensors
-from ..eccv16 import load_model, save_model, with_objective
+from ..eccv16 import computes_in_bf16, load_model, save_model, with_objective
 from ..lab import load_rgb, preprocess, reconstruct, rgb_to_lab, show_images, to_tensor
 from .distributed import Mean, any_process, share_batch_norms
 from .photos import Unreadable, describe_data, one_line
@@ -372,8 +372,8 @@ def mixed_precision(
 ): # What accelerate calls it; None to leave it to accelerate
     "The precision to train in."
     if name != "auto": return dict(fp32="no").get(name, name)
-    said = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no"
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) and not said else None
+    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no": return None
+    return "bf16" if torch.cuda.is_available() and computes_in_bf16("cuda") else None
 
 # %% ../../nbs/training/run.ipynb #a62ee57a
 def start_accelerator(

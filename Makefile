@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 EPOCHS ?= 10
+NOTEBOOK ?= nbs
 TESTS ?= tests
 RUN := runs/study
 KATEX := $(VENV)/node_modules/katex
@@ -54,15 +55,14 @@ picture: $(VENV)/installed
 test: export OMP_WAIT_POLICY = PASSIVE
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/nbdev_test --skip_file_re '$(SKIP)'
-	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal -m 'not browser' $(TESTS)
+	$(BIN)/nbdev_test --skip_file_re '$(SKIP)' --path '$(NOTEBOOK)'
+	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal $(TESTS)
 	@echo "Passed. Left out were:"
 	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
 	@echo "  the notebooks' long runs (eval: false):   make study, make reports"
 	@echo "  notebook cells flagged slow or cuda:      $(VENV)/bin/nbdev_test --flags 'slow cuda' --skip_file_re '$(SKIP)'"
-	@echo "  10,000 damaged image files (1 minute):    FUZZ=10000 $(VENV)/bin/python -m pytest -s tests/test_fuzz.py"
-	@echo "  25 kills of a run and of a folder job:    KILLS=25 $(VENV)/bin/python -m pytest tests/test_kills.py"
-	@echo "  jobs on a Ray cluster:                    $(VENV)/bin/pip install -e '.[cluster]' && $(VENV)/bin/python -m pytest tests/test_cluster.py"
+	@echo "  10,000 damaged image files, 25 kills:     $(VENV)/bin/python -m pytest -m slow tests (FUZZ=… KILLS=… for others)"
+	@echo "  jobs on a Ray cluster:                    $(VENV)/bin/pip install -e '.[cluster]' && $(VENV)/bin/python -m pytest -m ray tests"
 	@echo "  what else needs a GPU:                    make test, where PyTorch sees one"
 
 browser:

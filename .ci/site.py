@@ -59,11 +59,17 @@ def entries_first(cells):
         if not any(cell is entry for entry in moved): yield cell
 
 
-def prepare_cell(cell):
-    "smalldocs names a page after its notebook, and would warn of another name."
+FOLD = re.compile(r"#\| code-fold: show\n(?P<summary>#\| code-summary: .*\n)")
+
+
+def prepare_cell(cell, study):
+    """Exported source lies open in the study, which is about it; elsewhere it is folded.
+
+    smalldocs names a page after its notebook, and would warn of another name."""
     text = source(cell)
     if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", text)
-    if cell["cell_type"] == "code": cell["source"] = text.replace("#| code-fold: show", "#| code-fold: true")
+    folded = "" if study else r"#| code-fold: true\n\g<summary>"
+    if cell["cell_type"] == "code": cell["source"] = FOLD.sub(folded, text)
     if not re.search(r"(?m)^show_doc\(", text): return
     for output in cell["outputs"]:
         entry = "".join(output["data"]["text/markdown"])
@@ -71,10 +77,11 @@ def prepare_cell(cell):
 
 
 def prepare(notebook):
-    "What nbdev leaves to Quarto, and exported source folded."
+    "What nbdev leaves to Quarto."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
     nb["cells"] = list(entries_first(nb["cells"]))
-    for cell in nb["cells"]: prepare_cell(cell)
+    study = bool(re.match(r"\d\d_", notebook.name))
+    for cell in nb["cells"]: prepare_cell(cell, study)
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

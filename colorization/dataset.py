@@ -21,7 +21,7 @@ from skimage import data
 from torchvision.transforms import v2
 
 from .core.checks import DatasetError, check_dataset
-from .lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_tensor
+from .lab import ImageError, load_rgb, resize_rgb, to_pair
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8
 # Where the strip for validation lies
@@ -206,8 +206,7 @@ class ColorizationDataset(torch.utils.data.Dataset):
 
     def pair(self, row:dict, place:int):
         "What `vary` gives, as a pair."
-        l_norm, ab_norm = normalize(rgb_to_lab(to_tensor(self.vary(row, place))))
-        return l_norm[0], ab_norm[0]
+        return to_pair(self.vary(row, place))
 
     def __getitem__(self, i:int): return self.pair(self.photos[i], i)
 

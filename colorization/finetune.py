@@ -34,7 +34,7 @@ def loss_weights(
     if scheme == "none": return torch.ones(len(ab_bins()))
     return rebalancing_weights(frequencies, scheme)
 
-# %% ../nbs/04_finetune.ipynb #b5d26a9c
+# %% ../nbs/04_finetune.ipynb #89a7025a
 def colour_scores(
     network, # The network
     splits:dict, # Name to pairs
@@ -56,26 +56,26 @@ def squared_error(
     "Half the squared distance of the colours, mean over the pixels (Zhang et al. 2016, Eq. 1)."
     return (predicted - truth).square().sum(1).mean()/2
 
-# %% ../nbs/04_finetune.ipynb #91f3c9f1
+# %% ../nbs/04_finetune.ipynb #f3247ab8
 def true_labels(
     ab_norm:torch.Tensor, # True ab' `(B,2,H,W)`
     objective:str="classification", # `classification` or `regression`
 ) -> torch.Tensor: # Bins, int64 `(B,H/4,W/4)`; for a regression ab', `(B,2,H/4,W/4)`
-    "What the network shall say, at its resolution."
+    "What the network should say, at its resolution."
     if objective == "regression": return quarter(ab_norm)
     return encode(quarter(ab_norm*110))
 
-# %% ../nbs/04_finetune.ipynb #7cc62a18
+# %% ../nbs/04_finetune.ipynb #ec6128a9
 def colour_loss(
     output:torch.Tensor, # What the network says
-    labels:torch.Tensor, # What it shall say, from `true_labels`
+    labels:torch.Tensor, # What it should say, from `true_labels`
     weights:torch.Tensor, # Weight of each bin, `(313,)`; a regression has no use for them
 ) -> torch.Tensor: # A scalar
     "Rebalanced cross-entropy of bins, or squared error of colours."
     if labels.is_floating_point(): return squared_error(output, labels)
     return rebalanced_cross_entropy(output, labels, weights)
 
-# %% ../nbs/04_finetune.ipynb #6247252d
+# %% ../nbs/04_finetune.ipynb #72273c2f
 def finetune(
     model:str="compact", # `compact`, `eccv16` (official), or the path of a checkpoint
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id

@@ -48,20 +48,21 @@ class PatchDiscriminator(nn.Module):
 
 # %% ../nbs/05_gan_refine.ipynb #0a5cb0d8
 def discriminator_loss(
-    real:torch.Tensor, # Logits of patches of true colours
-    fake:torch.Tensor, # Logits of patches of predicted colours
-    smoothing:float=0.9, # The answer wanted for true ones; for predicted ones it's 0
+    real_scores:torch.Tensor, # Logits of patches of true colours
+    fake_scores:torch.Tensor, # Logits of patches of predicted colours
+    smoothing:float=0.9, # The answer wanted for true ones; for predicted ones it is 0
 ) -> torch.Tensor: # A scalar
     "Mean of the two binary cross-entropies, with one-sided label smoothing."
     loss = F.binary_cross_entropy_with_logits
-    return (loss(real, torch.full_like(real, smoothing)) + loss(fake, torch.zeros_like(fake)))/2
+    true = loss(real_scores, torch.full_like(real_scores, smoothing))
+    return (true + loss(fake_scores, torch.zeros_like(fake_scores)))/2
 
 # %% ../nbs/05_gan_refine.ipynb #b8f7fd0f
 def adversarial_loss(
-    fake:torch.Tensor, # Logits of patches of predicted colours
+    fake_scores:torch.Tensor, # Logits of patches of predicted colours
 ) -> torch.Tensor: # A scalar
     "Binary cross-entropy of taking predicted colours for true ones."
-    return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+    return F.binary_cross_entropy_with_logits(fake_scores, torch.ones_like(fake_scores))
 
 # %% ../nbs/05_gan_refine.ipynb #3799d30c
 BLOCKS = ["3", "8", "17", "26", "35"]  # the last ReLU of each of VGG-19's five blocks
@@ -126,13 +127,14 @@ def least_loss(smoothing:float=0.9) -> float:
     "The discriminator's loss if it makes no mistake."
     return Bernoulli(torch.tensor(float(smoothing))).entropy().item()/2
 
+# %% ../nbs/05_gan_refine.ipynb #f093d164
 def colour_spread(
     ab:torch.Tensor, # `(B,2,H,W)` in Lab units
 ) -> torch.Tensor: # A scalar
     "Mean distance of colours from their photo's mean colour; 0 where each photo has only one."
     return (ab - ab.mean((2, 3), keepdim=True)).norm(dim=1).mean()
 
-# %% ../nbs/05_gan_refine.ipynb #044a5a3a
+# %% ../nbs/05_gan_refine.ipynb #86d78b51
 def collapse_signs(
     row:dict, # Of an epoch: `discriminator_loss` and `colour_spread`
     smoothing:float=0.9,
@@ -147,13 +149,16 @@ def collapse_signs(
                      "try a higher l1_weight, or start from another checkpoint")
     return signs
 
-# %% ../nbs/05_gan_refine.ipynb #5afe7c03
-def descend(accelerator, optimizer, loss):
-    "Backpropagation and update: one step of an optimizer down a loss; gives the loss."
+# %% ../nbs/05_gan_refine.ipynb #10413818
+def descend(
+    accelerator, # Accelerate's
+    optimizer, # Of one of the players
+    loss:torch.Tensor, # A scalar
+):
+    "Backpropagation and update: one step of an optimizer down a loss."
     accelerator.backward(loss)
     optimizer.step()
     optimizer.zero_grad()
-    return loss
 
 # %% ../nbs/05_gan_refine.ipynb #ef43d7ac
 def check_refine(params:dict) -> dict: # The same parameters
@@ -169,7 +174,7 @@ def check_batch(photos, params:dict):
     advice = f"set batch_size to at most {len(photos)}, or give more photos"
     raise RunError(f"dataset {params['dataset']}: {problem}; {advice}")
 
-# %% ../nbs/05_gan_refine.ipynb #2cf5a7af
+# %% ../nbs/05_gan_refine.ipynb #33c68278
 def refine(
     model:str="compact", # The generator: `compact`, `eccv16` (official), or a checkpoint, such as a fine-tuned one
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
@@ -225,10 +230,13 @@ def refine(
             for l_norm, real in epoch.batches(train):
                 fake = predict_ab_norm(network, l_norm, generator)
                 scores = discriminator(torch.cat([l_norm, l_norm]), torch.cat([real, fake.detach()]))
-                first = descend(accelerator, d_optimizer, discriminator_loss(*scores.chunk(2), smoothing))
+                real_scores, fake_scores = scores.chunk(2)
+                d_loss = discriminator_loss(real_scores, fake_scores, smoothing)
+                descend(accelerator, d_optimizer, d_loss)
                 with frozen(rival): terms = generator_losses(rival(l_norm, fake), l_norm, fake, real, vgg)
-                second = descend(accelerator, g_optimizer, sum(weights[name]*term for name, term in terms.items()))
-                epoch.log(discriminator_loss=first, generator_loss=second, **terms)
+                g_loss = sum(weights[name]*term for name, term in terms.items())
+                descend(accelerator, g_optimizer, g_loss)
+                epoch.log(discriminator_loss=d_loss, generator_loss=g_loss, **terms)
             with torch.no_grad():
                 for l_norm, real in epoch.validation(valid):
                     fake = predict_ab_norm(network, l_norm)

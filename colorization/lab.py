@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['XYZ_FROM_RGB', 'WHITE', 'RGB_FROM_XYZ', 'show_images', 'resize_rgb', 'linear', 'gamma', 'cube_root', 'rgb_to_lab',
-           'to_tensor', 'lab_to_rgb', 'to_uint8', 'normalize', 'denormalize', 'preprocess', 'reconstruct', 'ImageError',
-           'load_image', 'load_rgb']
+           'to_tensor', 'lab_to_rgb', 'to_uint8', 'normalize', 'denormalize', 'to_pair', 'preprocess', 'reconstruct',
+           'ImageError', 'load_image', 'load_rgb']
 
 # %% ../nbs/00_lab_preprocessing.ipynb #fc7a68b0
 import numpy as np
@@ -129,15 +129,19 @@ def denormalize(
     return torch.cat([l_norm*100, ab_norm*110], -3)
 
 # %% ../nbs/00_lab_preprocessing.ipynb #f75bf3e2
+def to_pair(
+    rgb, # uint8 `(H,W,3)`
+) -> tuple: # L' float32 `(1,H,W)` in [0, 1], ab' float32 `(2,H,W)`
+    "Steps 3 to 5: RGB to Lab, normalize, tensors."
+    l_norm, ab_norm = normalize(rgb_to_lab(to_tensor(rgb)))
+    return l_norm[0], ab_norm[0]
+
 def preprocess(
     source, # Anything that `load_rgb` takes
     size:int=256, # Height and width of the result
 ) -> tuple: # L' float32 `(1,size,size)` in [0, 1], ab' float32 `(2,size,size)`
     "The study's five steps: load, resize, RGB to Lab, normalize, tensors."
-    rgb = resize_rgb(load_rgb(source), size)
-    lab = rgb_to_lab(to_tensor(rgb))
-    l_norm, ab_norm = normalize(lab)
-    return l_norm[0], ab_norm[0]
+    return to_pair(resize_rgb(load_rgb(source), size))
 
 # %% ../nbs/00_lab_preprocessing.ipynb #6ba67300
 def reconstruct(

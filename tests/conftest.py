@@ -6,24 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = """
 headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking
 disable-component-update disable-sync disable-dev-shm-usage window-size=1200,1400
 """.split()
-BROWSER = "browser: needs the built site or a browser; run by `make test-site`, left out by `make test`"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", BROWSER)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background of a shell starts without
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     "Headless Chromium that keeps what its console says and what it asks for."
+    from selenium import webdriver
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.fail("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")

@@ -14,8 +14,7 @@ from skimage import data
 
 from colorization.eccv16 import ECCV16, save_model
 
-pytest.importorskip("ray", reason="ray isn't installed: pip install '.[cluster]'")
-from ray.cluster_utils import Cluster
+pytestmark = pytest.mark.ray
 
 PROGRAM = [sys.executable, "-c", "import sys; from colorization.cli import main; sys.exit(main())"]
 ENV = os.environ | dict(PYTHONPATH=str(ROOT), RAY_USAGE_STATS_ENABLED="0")
@@ -57,6 +56,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster():
     "A cluster with one node."
+    from ray.cluster_utils import Cluster
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENV.items(): patch.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args=NODE)

@@ -1,6 +1,6 @@
 """Whatever is in an image file, it gives a picture or a refusal in one line, in 5 s and 1 GiB; nothing else is said.
 
-FUZZ=10000 is the long form: 10,000 seeded mutants are loaded, 500 go through the whole command."""
+The long form, `-m slow`: FUZZ seeded mutants (10,000) are loaded, a twentieth goes through the whole command."""
 import os
 import struct
 import sys
@@ -12,7 +12,7 @@ from fuzz import HEIGHT, SECONDS, WIDTH, Worker, encoded, mutant, originals, wro
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by /proc")
-FILES = int(os.environ.get("FUZZ", 400))
+FILES = int(os.environ.get("FUZZ", 10_000))
 
 
 def test_every_format_that_pillow_writes():
@@ -37,7 +37,11 @@ def tried(worker, name, data):
     return done if done["seconds"] <= SECONDS else worker(name, data)
 
 
-@pytest.mark.parametrize("task, files", [("load", FILES), ("colorize", FILES//20)])
+def long(*values): return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("task, files", [
+    ("load", 400), ("colorize", 20), long("load", FILES), long("colorize", FILES//20)])
 def test_mutants(task, files, tmp_path):
     worker, results, problems = Worker(getattr(fuzz, task), tmp_path), {}, {}
     for seed in range(files):

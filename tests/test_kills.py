@@ -1,4 +1,4 @@
-"A run and a folder job, killed at random moments again and again: a few times, or as often as the variable KILLS says."
+"A run and a folder job, killed at random moments again and again: twice; with `-m slow` KILLS times (25)."
 import os
 import random
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from conftest import ROOT
 from PIL import Image
 from test_runs import timeless
@@ -14,7 +15,7 @@ from colorization.dataset import load_photos
 from colorization.eccv16 import load_model
 from colorization.training.run import run_state
 
-KILLS = int(os.environ.get("KILLS", 2))
+KILLS = [2, pytest.param(int(os.environ.get("KILLS", 25)), marks=pytest.mark.slow)]
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 TRAIN = """
 import torch
@@ -47,11 +48,12 @@ def killed(code, folder, begun, longest):
     return process.wait() == -signal.SIGKILL
 
 
-def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, python):
     random.seed(0)
-    epochs, broken, whole = KILLS + 5, tmp_path/"broken", tmp_path/"whole"
+    epochs, broken, whole = kills + 5, tmp_path/"broken", tmp_path/"whole"
     owner, model = broken/".owner", broken/"model.safetensors"
-    for _ in range(KILLS):
+    for _ in range(kills):
         owner.unlink(missing_ok=True)
         assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
         if model.exists(): load_model(model)
@@ -67,14 +69,15 @@ def test_killed_runs_end_as_an_unbroken_one(tmp_path, python):
     assert [p.name for p in broken.rglob(".*")] == [".lock"]
 
 
-def test_killed_folder_jobs_colour_each_photo_once(tmp_path):
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_folder_jobs_colour_each_photo_once(kills, tmp_path):
     random.seed(0)
-    photos = [row["image"] for row in load_photos("samples", "train").select(range(12*KILLS))]
+    photos = [row["image"] for row in load_photos("samples", "train").select(range(12*kills))]
     (tmp_path/"photos").mkdir()
     for i, photo in enumerate(photos): photo.resize((300, 300)).save(tmp_path/f"photos/{i:03d}.png")
     done = {}
     def results(): return {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/[0-9]*.png")}
-    for _ in range(KILLS):
+    for _ in range(kills):
         assert killed(COLORIZE, tmp_path, lambda: len(results()) > len(done), 0.1)
         for path in results(): Image.open(path).load()
         assert results().items() >= done.items()

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from conftest import ROOT
 from nbdev.config import get_config
 from PIL import Image
 from skimage import data
+
+from colorization import ColorizationError
 
 BIN = Path(sys.executable).parent
 PARAMETERS = "-p epochs 1 -p size 64 -p run_dir".split()
@@ -54,18 +57,38 @@ def test_study_command_and_its_leftovers(clone, tmp_path_factory):
     assert contents(clone) == before
 
 
-@pytest.mark.parametrize("name, value, says", [
-    ("epochs", "0", "RunError: epochs: must be a whole number, 1 or more, got 0"),
-    ("epoch", "3", "RunError: epoch: is no parameter of this notebook; did you mean epochs?"),
-    ("lr", "-1", "RunError: lr: must be a number above 0, got -1"),
-    ("model", "vgg", "ModelError: model vgg: no such file"),
-    ("dataset", "./nowhere", "DatasetError: dataset ./nowhere: no such folder"),
-])
-def test_bad_parameters_are_refused_before_any_work(clone, name, value, says):
-    done = papermill(clone/"nbs", "out.ipynb", "-p", name, value)
+def test_a_bad_parameter_is_refused_before_the_run(clone):
+    done = papermill(clone/"nbs", "out.ipynb", "-p", "epoch", "3")
     assert done.returncode == 1
+    says = "RunError: epoch: is no parameter of this notebook; did you mean epochs?"
     assert says in done.stderr.strip().splitlines()[-1]
     assert not (clone/"nbs/runs").exists()
+
+
+def cells_from(notebook, tag):
+    "The sources of a notebook's imports and exports, of the cell with a tag, and of the one after it."
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tagged = next(i for i, cell in enumerate(cells) if tag in cell.metadata.get("tags", []))
+    imports = [cell.source.replace("%config", "#") for cell in cells if "import" in cell.source][:2]
+    module = cells[0].source.split()[-1]
+    return [*imports, f"from colorization.{module} import *", *(cell.source for cell in cells[tagged:tagged + 2])]
+
+
+@pytest.mark.parametrize("notebook", ["04_finetune", "05_gan_refine"])
+@pytest.mark.parametrize("name, value, says", [
+    ("epochs", 0, "epochs: must be a whole number, 1 or more, got 0"),
+    ("epoch", 3, "epoch: is no parameter of this notebook; did you mean epochs?"),
+    ("lr", -1, "lr: must be a number above 0, got -1"),
+    ("model", "vgg", "model vgg: no such file"),
+    ("dataset", "./nowhere", "dataset ./nowhere: no such folder"),
+])
+def test_bad_parameters_are_refused(notebook, name, value, says):
+    "What papermill makes of a parameter is a cell after the tagged one: both are run here, and the cell after them."
+    *imports, declared, check = cells_from(nbformat.read(ROOT/f"nbs/{notebook}.ipynb", 4), "parameters")
+    injected = f"# Parameters\n{name} = {value!r}\n"
+    names = dict(In=[declared, injected])
+    for cell in (*imports, declared, injected): exec(cell, names)
+    with pytest.raises(ColorizationError, match=f"^{re.escape(says)}"): exec(check, names)
 
 
 @pytest.mark.parametrize("module", [
@@ -76,7 +99,8 @@ def test_core_imports_without_torch(module, python):
 
 
 HUB = """
-import os
+import os, time
+time.sleep = lambda seconds: None  # between the library's tries
 os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'
 from colorization.dataset import load_photos
 load_photos('Elriggs/imagenet-50-subset')

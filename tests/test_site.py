@@ -90,10 +90,21 @@ def test_every_page_links_to_the_repository_and_its_notebook(pages):
         assert {("a", repository), ("a", f"{repository}/blob/main/{notebook}")} <= set(page.links), name
 
 
-def test_exported_source_is_folded(pages):
-    fold, folds = re.compile(r'<details([^>]*) class="code-fold">'), []
-    for name in pages: folds += fold.findall((SITE/name).read_text(encoding="utf-8"))
-    assert len(folds) > 100 and not any(folds)
+def test_exported_source_is_open_in_the_study_and_folded_elsewhere(pages):
+    fold, folds = re.compile(r'<details([^>]*) class="code-fold">'), {}
+    for name in pages: folds[name] = fold.findall((SITE/name).read_text(encoding="utf-8"))
+    study = [name for name in folds if re.match(r"\d\d_", name)]
+    assert len(study) == 6 and not any(folds[name] for name in study)
+    wings = [attribute for name, found in folds.items() for attribute in found]
+    assert len(wings) > 80 and not any(wings)
+
+
+@pytest.mark.parametrize("name, shown", [
+    ("04_finetune", ["rebalanced_cross_entropy", "epoch.batches", "zero_grad"]),
+    ("05_gan_refine", ["PatchDiscriminator", "frozen", "epoch.batches"])])
+def test_the_study_shows_its_loops(pages, name, shown):
+    text = re.sub(r"<[^>]+>", "", (SITE/f"{name}.html").read_text(encoding="utf-8"))
+    for word in shown: assert word in text, word
 
 
 def test_size(pages):

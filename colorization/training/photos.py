@@ -107,7 +107,13 @@ class ReadablePairs(ColorizationDataset):
         if i >= len(self): raise IndexError(i)
         return ((place % len(self), self.photos[place % len(self)]) for place in range(i, i + AHEAD))
 
-    def __getitem__(self, item): return readable(self.candidates(item), self.pair, self.unreadable)
+    def first(self, i:int):
+        "Row and place of the photo that is meant."
+        return self.photos[i], i
+
+    def __getitem__(self, item):
+        try: return self.pair(*self.first(item))
+        except ImageError: return readable(self.candidates(item), self.pair, self.unreadable)
 
 # %% ../../nbs/training/photos.ipynb #strm0030
 @contextmanager
@@ -124,6 +130,11 @@ class StreamPairs(ReadablePairs):
     def candidates(self, item):
         "The photo and those after it, which came along; what lies in a file of its own on the web is fetched."
         return ((place, _fetched(row)) for place, row in item)
+
+    def first(self, item):
+        "Row and place of the photo that is meant."
+        (place, row), *_ = item
+        return _fetched(row), place
 
 def _fetched(row):
     "A row whose photo is at hand."

@@ -108,7 +108,9 @@ def localize(page, site, host, pages):
 
 def without_network(site, katex):
     "KaTeX's files inside the site, and themes without web fonts."
-    ignore = shutil.ignore_patterns("*.mjs", "katex.js", "katex.css", "katex-swap*", "*.ttf", "*.woff", "README.md")
+    ignore = shutil.ignore_patterns(
+        "*.mjs", "katex.js", "katex.css", "katex-swap*", "*.ttf", "*.woff", "README.md",
+        "auto-render.js", "copy-tex*", "mathtex*", "mhchem*", "render-a11y*")
     shutil.copytree(katex, site/"site_libs/katex", ignore=ignore)
     for theme in site.glob("site_libs/themes/*.css"):
         style = theme.read_text(encoding="utf-8")

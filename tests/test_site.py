@@ -63,6 +63,13 @@ def test_nothing_is_fetched_from_elsewhere(pages):
     assert not outside
 
 
+def test_what_should_be_a_link_is_one(pages):
+    "A link whose text holds code comes out as raw Markdown."
+    code = re.compile(r"<(pre|code|script|style)\b.*?</\1>", re.S)
+    raw = [name for name in pages if re.search(r"\]\([\w./#-]+\)", code.sub("", (SITE/name).read_text(encoding="utf-8")))]
+    assert not raw
+
+
 def test_figures_have_alternative_text(pages):
     pictures = [(name, picture) for name, page in pages.items() for picture in page.pictures]
     assert [f"{name}: {picture['src'][:80]}" for name, picture in pictures if not picture.get("alt")] == []

@@ -14,6 +14,7 @@ from nbdev.config import get_config
 from PIL import Image
 from skimage import data
 
+import colorization
 from colorization import ColorizationError
 
 BIN = Path(sys.executable).parent
@@ -96,6 +97,24 @@ def test_bad_parameters_are_refused(notebook, name, value, says):
 def test_core_imports_without_torch(module, python):
     done = python(f"import sys, {module}; print('torch' in sys.modules)")
     assert done.stdout == "False\n", done.stderr
+
+
+def test_the_face_of_the_package(python):
+    done = python("import sys, colorization; print('torch' in sys.modules, *dir(colorization))")
+    quick, *names = done.stdout.split()
+    wanted = {"Colorizer", "OnnxColorizer", "load_model", "load_photos", "preprocess", "evaluate", "finetune", "refine"}
+    errors = {name for name in names if name.endswith("Error")}
+    assert quick == "False" and set(names) == wanted | errors | {"__version__"} and len(errors) == 11
+    for name in wanted | errors: assert hasattr(colorization, name), name
+    for name in wanted: assert "\nParameters:\n    " in getattr(colorization, name).__doc__, name
+    assert not hasattr(colorization, "replacing")
+
+
+def test_finetune_is_the_function_whatever_was_imported_before(python):
+    module = "colorization.finetune"
+    for first in ("import colorization", f"import {module}", f"from {module} import colour_loss"):
+        done = python(f"{first}; from colorization import finetune; print(finetune.__name__, callable(finetune))")
+        assert done.stdout == "finetune True\n", done.stderr
 
 
 HUB = """

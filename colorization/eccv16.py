@@ -199,17 +199,24 @@ def save_model(
     write_tensors(path, tensors, "card", card)
 
 # %% ../nbs/03_eccv16.ipynb #18660e3a
+def _shapes_of(options):
+    "Name to shape of the tensors of a network that isn't built; of none that PyTorch could build, nothing."
+    ab_bins()  # kept from here on: below, tensors have shapes and no numbers
+    try:
+        with torch.device("meta"): network = ECCV16(**options)
+    except (RuntimeError, TypeError, OverflowError): return {}
+    return {key: tensor.shape for key, tensor in network.state_dict().items()}
+
 def _load_checkpoint(path, name=None):
     "The network in one of our checkpoints, on the CPU; messages call it by its name."
     name = path if name is None else name
     state, card, digest = read_checkpoint(path, name)
-    try:
-        objective, shortcut = card.get("objective", "classification"), card.get("shortcut", False)
-        model = ECCV16(card["width"], card["temperature"], card["size"], objective, shortcut)
-        model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError):
+    options = {fact: card[fact] for fact in ("width", "temperature", "size", "objective", "shortcut") if fact in card}
+    if _shapes_of(options) != {key: tensor.shape for key, tensor in state.items()}:
         raise ModelError(f"model {name}: its weights don't fit the network that its card describes "
-                         f"(width {card.get('width')})") from None
+                         f"(width {card['width']})")
+    model = ECCV16(**options)
+    model.load_state_dict(state)
     model.sha256 = digest
     return model
 

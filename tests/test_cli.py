@@ -235,7 +235,8 @@ finally: print([m for m in large if m in sys.modules])
     ("evaluate --dataset empty", "dataset empty: is an empty folder"),
     ("evaluate --model nopath.safetensors", "model nopath.safetensors: no such file"),
     ("evaluate --model photo.png", "model photo.png: is no whole safetensors file"),
-    ("evaluate --model empty", "model empty: no such file"),
+    ("evaluate --model empty", "model empty: is a folder without a checkpoint (it holds no model.safetensors)"),
+    ("colorize photo.png --model net.pth", "model net.pth: is a file of PyTorch's, and no checkpoint of this package"),
     ("evaluate --split training", "split: must be one of 'train', 'validation', 'test', got 'training'"),
     ("evaluate --metrics beauty", "--metrics: must be one of auc, psnr"),
     ("colorize nopath.jpg", "photo nopath.jpg: no such file or folder"),
@@ -257,6 +258,7 @@ def test_what_needs_no_work_is_said_at_once(tmp_path, arguments, says):
     Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.png")
     for folder in ("empty", "done"): (tmp_path/folder).mkdir()
     (tmp_path/"done/photo.png").write_bytes((tmp_path/"photo.png").read_bytes())
+    (tmp_path/"net.pth").write_bytes(b"\x80\x02}q\x00.")  # a pickle
     process = subprocess.Popen(
         [sys.executable, "-c", QUICK, *arguments.split()], cwd=tmp_path, env=ENV,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -7,9 +7,11 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.numpy import save_file
 
 from colorization import eccv16
 from colorization.eccv16 import ECCV16, ModelError, fetch_weights, load_model
@@ -101,3 +103,29 @@ print(ECCV16.from_pretrained("compact").sha256, "huggingface_hub" in sys.modules
     done = python(code)
     sha256 = json.loads((ROOT/"colorization/compact.json").read_text())["sha256"]
     assert done.stdout.split() == ["False", sha256, "False"], done.stderr
+
+
+CARD = dict(architecture="eccv16", width=.05, temperature=.4, size=64)
+CARDS = {  # what a card may say, and what is said about it
+    "[]": "card is no plain list of facts",
+    "null": "card is no plain list of facts",
+    "["*50_000 + "]"*50_000: "card is no plain list of facts",
+    json.dumps(CARD | dict(data=json.loads("["*400 + "]"*400))): "card is no plain list of facts",
+    json.dumps(CARD | dict(size=0)): "card's size: must be a whole number, 32 to 4096, got 0",
+    json.dumps(CARD | dict(size="256")): "card's size: must be a whole number, 32 to 4096, got '256'",
+    json.dumps(CARD | dict(size=1e5)): "card's size: must be a whole number, 32 to 4096, got 100000.0",
+    json.dumps(CARD | dict(width=float("nan"))): "card's width: must be a number above 0, got nan",
+    json.dumps(CARD | dict(temperature=None)): "card's temperature: must be a number, 0 to 1, got None",
+    json.dumps(CARD | dict(objective=["regression"])): "card's objective: must be one of",
+    json.dumps(CARD | dict(shortcut="no")): "card's shortcut: must be one of",
+    json.dumps(CARD | dict(width=200)): "weights don't fit the network that its card describes (width 200)",
+}
+
+
+@pytest.mark.parametrize("card", CARDS, ids=range(len(CARDS)))
+def test_a_card_is_not_trusted(tmp_path, card):
+    "Neither are shapes: the first layer here is as wide as the widest card says, the others are missing."
+    path = tmp_path/"model.safetensors"
+    save_file({"model1.0.weight": np.zeros((12_800, 1, 3, 3), np.float32)}, path, metadata=dict(card=card))
+    with pytest.raises(ModelError) as e: load_model(path)
+    assert str(e.value).startswith(f"model {path}: its {CARDS[card]}") and "\n" not in str(e.value)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .core.checks import ColorizeError, PRECISIONS, check_choice, check_number
+from .core.checks import ColorizeError, ModelError, PRECISIONS, check_choice, check_number
 from .core.image import HEIF_ENDINGS, photos_in
 from .core.painting import Painter, follow_edges, paint, save_like
 from .eccv16 import computes_in_bf16, load_model
@@ -77,12 +77,19 @@ class Colorizer(Painter):
         self.precision = _precision(precision, self.device)
         network = copy.deepcopy(model) if isinstance(model, torch.nn.Module) else load_model(_check_model(model))
         self.name, self.model = model, network.to(self.device, memory_format=torch.channels_last).eval()
+        self._check_finite(network.state_dict().values())
         self.temperature = network.temperature if temperature is None else temperature
         self.size = network.size if size is None else size
 
     def __repr__(self):
         options = f"temperature={self.temperature:g}, saturation={self.saturation:g}, size={self.size}"
         return f"Colorizer({self.name!r}, {options}, device='{self.device}', precision={self.precision!r})"
+
+    def _check_finite(self, tensors):
+        "Refuse a network whose colours are no numbers, by its weights or by what it gives."
+        if all(tensor.isfinite().all() for tensor in tensors): return
+        name = f"model {self.name}" if isinstance(self.name, (str, Path)) else "model"
+        raise ModelError(f"{name}: predicts colours that are NaN or infinite")
 
     def _infer(self, l_norm):
         "ab of L', array to array."
@@ -103,4 +110,6 @@ class Colorizer(Painter):
         x = torch.cat([self.model.first(one) for one in l_norm.to(self.device).split(1)])  # each as if it were alone
         half = self.precision != "fp32"
         with torch.autocast(self.device.type, FORMATS[self.precision], enabled=half): logits = self.model.later(x)
-        return self.model.colours(logits.float(), l_norm.shape[-2:], self.temperature)*self.saturation
+        ab = self.model.colours(logits.float(), l_norm.shape[-2:], self.temperature)
+        self._check_finite([ab])
+        return ab*self.saturation

@@ -21,6 +21,7 @@ from skimage import color, data
 from colorization.cli import _parser, options_of
 from colorization.core.disk import MACHINE
 from colorization.dataset import load_photos
+from colorization.eccv16 import ECCV16, save_model
 
 PROGRAM = [sys.executable, "-c", "import sys; from colorization.cli import main; sys.exit(main())"]
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
@@ -267,6 +268,19 @@ def test_what_needs_no_work_is_said_at_once(tmp_path, arguments, says):
     assert says in err and len(err.splitlines()) == 1, err
     assert out == "[]\n"
     assert usage.ru_utime + usage.ru_stime < 1  # 0.2 s
+
+
+@pytest.mark.parametrize("weight", ["model3.0.weight", "model7.6.running_var"])
+def test_a_network_that_predicts_no_numbers_writes_nothing(tmp_path, weight):
+    "NaN weights are seen when the network is loaded, a variance below 0 at the first photo."
+    network = ECCV16(.05, size=32)
+    network.state_dict()[weight].view(-1)[0] = float("nan") if weight == "model3.0.weight" else -1
+    save_model(network, tmp_path/"nan.safetensors")
+    Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.jpg")
+    for command in ("colorize photo.jpg -o out.jpg --precision fp32", "evaluate --limit 2 --size 32"):
+        done = run(tmp_path, *command.split(), "--model", "nan.safetensors")
+        assert done.returncode == 2 and "predicts colours that are NaN or infinite" in lines(done)[-1], done.stderr
+    assert set(map(str, files(tmp_path))) == {"photo.jpg", "nan.safetensors"}
 
 
 def test_without_an_output_results_go_to_coloured(tmp_path):

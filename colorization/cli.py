@@ -195,10 +195,24 @@ def add_colorize(
     parser.set_defaults(run=_colorize)
 
 # %% ../nbs/tools/cli.ipynb #eva00001
+def _all_photos(name):
+    "The photos of all splits."
+    from datasets import concatenate_datasets
+    from colorization.dataset import load_photos, open_dataset
+    splits = SPLITS if name == "samples" else [*open_dataset(name)]
+    if splits == ["train"]: splits = ["train", "validation"]  # `load_photos` makes two of it
+    return concatenate_datasets([load_photos(name, split) for split in splits])
+
+def _split_to_score(dataset):
+    "Where none is given: all of a folder that isn't split, or else `validation`."
+    from colorization.dataset import open_dataset
+    if dataset == "samples" or not Path(dataset).expanduser().is_dir(): return "validation"
+    return "all" if [*open_dataset(dataset)] == ["train"] else "validation"
+
 def _photos_to_score(dataset, split, limit):
     "The photos of a split, or only the first ones."
     from colorization.dataset import load_photos
-    photos = load_photos(dataset, split)
+    photos = _all_photos(dataset) if split == "all" else load_photos(dataset, split)
     if len(photos) < 2:
         hint = "" if split == "train" else "; take those to train on: --split train"
         raise ReportError(f"dataset {dataset}: its split '{split}' has 1 photo, and at least 2 are needed{hint}")
@@ -208,7 +222,7 @@ def _photos_to_score(dataset, split, limit):
 def score(
     model:str="compact", # `compact`, `eccv16` (the official weights), the path of a checkpoint, or the folder of a run
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
-    split:str="validation", # Name of the split
+    split:str=None, # Name of the split, or `all`; default: `validation`, or all of a folder that isn't split
     limit:int=None, # Only the first photos; default: all
     size:int=256, # Height and width at which photos are scored
     metrics=None, # Names of metrics; default: `METRICS`
@@ -227,6 +241,7 @@ def score(
     scorer = None
     if engine == "ray": from colorization.jobs.cluster import score_photos as scorer
     network = load_model(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    split = split or _split_to_score(dataset)
     photos = _photos_to_score(dataset, split, limit)
     result = evaluate(
         network, ColorizationDataset(photos, size), metrics or METRICS, temperature, run_size,
@@ -239,7 +254,7 @@ def score(
 # %% ../nbs/tools/cli.ipynb #125551fb
 def _evaluate(args):
     "Score a model."
-    if args.dataset == "samples": check_choice("split", args.split, SPLITS)
+    if args.dataset == "samples" and args.split: check_choice("split", args.split, (*SPLITS, "all"))
     return score(**options_of(args))
 
 def add_evaluate(
@@ -257,7 +272,7 @@ def add_evaluate(
     add("--run-size", type=at_least(8), metavar="PIXELS",
         help="height and width that the network runs at (default: the model's own)")
     add_dataset(parser)
-    add("--split", default="validation", help="split of the dataset (default: %(default)s)")
+    add("--split", help="split of the dataset, or all (default: validation; all of a folder that isn't split)")
     add("--limit", type=at_least(2), metavar="N", help="only the first N photos")
     add("--size", type=at_least(8), default=256, metavar="PIXELS",
         help="height and width at which photos are scored (default: %(default)s)")

@@ -238,7 +238,7 @@ finally: print([m for m in large if m in sys.modules])
     ("evaluate --model photo.png", "model photo.png: is no whole safetensors file"),
     ("evaluate --model empty", "model empty: is a folder without a checkpoint (it holds no model.safetensors)"),
     ("colorize photo.png --model net.pth", "model net.pth: is a file of PyTorch's, and no checkpoint of this package"),
-    ("evaluate --split training", "split: must be one of 'train', 'validation', 'test', got 'training'"),
+    ("evaluate --split training", "split: must be one of 'train', 'validation', 'test', 'all', got 'training'"),
     ("evaluate --metrics beauty", "--metrics: must be one of auc, psnr"),
     ("colorize nopath.jpg", "photo nopath.jpg: no such file or folder"),
     ("colorize photo.png --model nopath", "model nopath: no such file"),
@@ -268,6 +268,15 @@ def test_what_needs_no_work_is_said_at_once(tmp_path, arguments, says):
     assert says in err and len(err.splitlines()) == 1, err
     assert out == "[]\n"
     assert usage.ru_utime + usage.ru_stime < 1  # 0.2 s
+
+
+def test_a_folder_that_is_not_split_is_scored_whole(tmp_path):
+    (tmp_path/"photos").mkdir()
+    for i in range(12): Image.fromarray(data.chelsea()[10*i:10*i + 40, :40]).save(tmp_path/f"photos/{i}.png")
+    command = "evaluate --dataset photos --size 32 --run-size 32 --metrics auc"
+    for options, photos in {"": 12, "--split all": 12, "--split train": 11, "--split all --limit 5": 5}.items():
+        done = run(tmp_path, *command.split(), *options.split())
+        assert json.loads(done.stdout)["protocol"]["photos"] == photos, done.stderr
 
 
 @pytest.mark.parametrize("weight", ["model3.0.weight", "model7.6.running_var"])

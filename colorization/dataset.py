@@ -182,6 +182,11 @@ class ColorizationDataset(torch.utils.data.Dataset):
         augment=False, # True for `default_augment`, or a transform from uint8 `(3,H,W)` to uint8 `(3,size,size)`
         seed:int=0, # Where the randomness of `augment` starts
     ):
+        if not hasattr(photos, "cast_column") or isinstance(photos, dict):
+            one = repr(str(photos)) if isinstance(photos, (str, Path)) else "…"
+            raise DatasetError(
+                f"photos: must be a table of one split, got {type(photos).__name__}; "
+                f"open it first: ColorizationDataset(load_photos({one}))")
         self.photos = photos.cast_column("image", Image(decode=False))
         self.size, self.seed, self.epoch = size, seed, 0
         self.augment = default_augment(size) if augment is True else augment

@@ -9,6 +9,7 @@ __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'METRICS', 'COLUMNS', 'AbErrors', 'psn
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
 from collections import defaultdict
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -211,13 +212,19 @@ def _evaluating(models):
     finally:
         for model in training: model.train()
 
+def _checked_network(network, name):
+    "Refuse what is no network, and name what is."
+    if hasattr(network, "predict_ab"): return network
+    what = repr(str(network)) if isinstance(network, (str, Path)) else "…"
+    raise MetricError(f"{name}: must be a network, got {type(network).__name__}; load it first: load_model({what})")
+
 def _networks(model, temperature, size):
     "What each row runs: its name to network, T and size."
     given = {} if model is None else model if isinstance(model, dict) else dict(model=model)
     networks = {}
     for name, one in given.items():
         one = dict(temperature=temperature, size=size) | (one if isinstance(one, dict) else dict(model=one))
-        network, T = one["model"], one["temperature"]
+        network, T = _checked_network(one.get("model"), name), one["temperature"]
         networks[name] = network, network.temperature if T is None else T, one["size"] or network.size
     return networks
 
@@ -277,11 +284,27 @@ class _Scores:
         return dict(rows=rows, truth=truth)
 
 # %% ../nbs/tools/metrics.ipynb #9e1a1141
+def _are_pairs(pairs):
+    "Whether there are pairs (L', ab'), as far as the first one tells."
+    if isinstance(pairs, dict) or not hasattr(pairs, "__len__") or not hasattr(pairs, "__getitem__"): return False
+    if len(pairs) == 0: return True
+    first = pairs[0]
+    return isinstance(first, (tuple, list)) and len(first) == 2 and getattr(first[1], "shape", ())[:1] == (2,)
+
+def _check_pairs(pairs):
+    "Refuse what has no pairs to give, and name what has."
+    if _are_pairs(pairs): return
+    what = repr(str(pairs)) if isinstance(pairs, (str, Path)) else "…"
+    raise MetricError(
+        f"pairs: must be pairs (L', ab'), got {type(pairs).__name__}; "
+        f"make them first: ColorizationDataset(load_photos({what}))")
+
 def _check(pairs, metrics, prior, labels, batch_size):
     "Refuse what can't be scored."
     known, smallest = [*METRICS, *NETWORK_METRICS], dict(ssim=6, lpips=32)
     for name in metrics:
         if name not in known: raise MetricError(f"metrics: '{name}' is unknown; choose from {', '.join(known)}")
+    _check_pairs(pairs)
     if len(pairs) < 2: raise MetricError(f"pairs: at least 2 photos are needed to score, got {len(pairs)}")
     side = min(pairs[0][1].shape[-2:])
     for name, least in smallest.items():
@@ -427,6 +450,7 @@ def photo_sums(
     groups:dict, # Name to bins, bool `(313,)`, as from `frequency_groups`
 ) -> dict: # Name to float64 `(N,2)`: for each photo, what is summed and what that is divided by
     "AuC, rebalanced AuC, share of pixels in groups of bins; chroma, colourfulness and edges relative to the truth's."
+    if network is not None: _checked_network(network, "network")
     row, true_row = _Row(["auc"]), _Row()
     measures = _RELATIVE | {name: _members(bins) for name, bins in groups.items()}
     device = "cpu" if network is None else next(network.parameters()).device

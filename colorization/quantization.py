@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
-from .core.checks import check_choice, check_number
+from .core.checks import ColorizationError, check_choice, check_number
 from .lab import rgb_to_lab
 
 # %% ../nbs/02_quantization.ipynb #6da6d5de
@@ -67,6 +67,10 @@ def _grid():
 
 def _cell(ab):
     "Row of the tables for each pixel of `ab`, `(B,2,H,W)`: the grid point that it rounds to."
+    if ab.ndim != 4 or ab.shape[1] != 2:
+        raise ColorizationError(
+            f"ab: must be (B,2,H,W) in Lab units, got {tuple(ab.shape)}; "
+            "of a pair (L', ab') of preprocess or a dataset: encode(ab_norm[None]*110)")
     a, b = (ab/10).round().clamp(-REACH, REACH).unbind(1)
     return (SIDE*(a + REACH) + b + REACH).long()
 

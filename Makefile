@@ -34,7 +34,7 @@ $(KATEX): | $(VENV)/installed
 	npm install --silent --no-audit --no-fund --prefix $(VENV) katex@0.16
 
 cost:
-	@echo "make study: about 6 minutes for 10 epochs on two cores, and 34 MB in nbs/$(RUN)"
+	@echo "make study: about 6 minutes for 10 epochs on two cores, and 59 MB in nbs/$(RUN)"
 	@test -e $(VENV)/installed || echo "before it the packages, most of all PyTorch: 3 to 4 minutes, and 6.5 GB in $(VENV)"
 
 study: cost $(VENV)/installed

@@ -16,6 +16,7 @@ from skimage import data
 
 import colorization
 from colorization import ColorizationError
+from colorization.cli import _parser, options_of
 
 BIN = Path(sys.executable).parent
 PARAMETERS = "-p epochs 1 -p size 64 -p run_dir".split()
@@ -108,6 +109,24 @@ def test_the_face_of_the_package(python):
     for name in wanted | errors: assert hasattr(colorization, name), name
     for name in wanted: assert "\nParameters:\n    " in getattr(colorization, name).__doc__, name
     assert not hasattr(colorization, "replacing")
+
+
+PROSE = "\n".join(
+    "".join(cell["source"]) for path in sorted((ROOT/"nbs").rglob("*.ipynb")) if not path.name.startswith(("_", "out"))
+    for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown")
+
+
+@pytest.mark.parametrize("command", ["colorize photo.jpg", "evaluate", "export model.onnx", "demo", "report run"])
+def test_every_option_stands_on_a_page(command):
+    for name in options_of(_parser(command.split()).parse_args(command.split())):
+        option = "--" + name.replace("_", "-")
+        if name not in ("photos", "path", "names"): assert re.search(rf"{option}(?![\w-])", PROSE), option
+
+
+def test_pages_leave_what_papermill_wrote_out_of_the_tests():
+    assert "make benchmark BENCHMARK=" in PROSE
+    commands = re.findall(r"^nbdev_test.*", (ROOT/"README.md").read_text(), re.M)
+    assert commands and all("--skip_file_re '^([_.]|out)'" in command for command in commands)
 
 
 def test_finetune_is_the_function_whatever_was_imported_before(python):

@@ -6,6 +6,7 @@ from contextlib import chdir
 import nbformat
 import pytest
 from conftest import ROOT
+from papermill import execute_notebook, inspect_notebook
 from PIL import Image
 from skimage import data
 
@@ -67,3 +68,35 @@ def test_blocks_run_as_they_stand(page, prepared, tmp_path, monkeypatch):
 
 def test_the_pages_are_found():
     assert len(WITH_PYTHON) > 15 and NBS/"training/run.ipynb" in WITH_PYTHON
+
+
+def commands(page):
+    "The calls of papermill on a page: the notebook, and its parameters."
+    lines = "\n".join([*blocks(page, ""), *blocks(page, "sh")]).splitlines()
+    for line in lines:
+        words = line.split()
+        if words[:1] == ["papermill"]: yield words[1], dict(zip(words[4::3], words[5::3]))
+
+
+COMMANDS = [(page, *command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize("page, notebook, given", COMMANDS, ids=lambda part: name(part) if part in PAGES else "")
+def test_commands_name_what_is_there(page, notebook, given):
+    "Notebooks and parameters; and the runs of the study, which its commands make in `nbs/runs`."
+    folder = page.parent
+    declared = inspect_notebook(str(folder/notebook))
+    assert set(given) <= set(declared)
+    for value in ",".join(given.values()).split(","):
+        if re.search("runs/(study|refine)$", value): assert (folder/value).resolve().parent == NBS/"runs"
+
+
+def test_the_commands_are_found(): assert len(COMMANDS) > 8
+
+
+def test_ablation_of_fewer_photos_than_its_limits(prepared, tmp_path):
+    "Then the photos are taken as they are, and nothing but the report makes its folder."
+    small = dict(dataset=str(prepared/"photos"), size=32, epochs=1, folder=str(tmp_path/"new"))
+    how = dict(kernel_name="python3", progress_bar=False)
+    execute_notebook(NBS/"reports/ablation.ipynb", tmp_path/"out.ipynb", small, **how)
+    assert (tmp_path/"new/ablation.json").stat().st_size

@@ -1,0 +1,102 @@
+"The pages of the site: every block of Python on them runs as it stands, one after another, in a folder with photos."
+import re
+import shutil
+from contextlib import chdir
+
+import nbformat
+import pytest
+from conftest import ROOT
+from papermill import execute_notebook, inspect_notebook
+from PIL import Image
+from skimage import data
+
+from colorization import finetune
+
+NBS = ROOT/"nbs"
+PAGES = [page for page in sorted(NBS.rglob("*.ipynb"))
+         if not page.name.startswith((".", "_", "out")) and "runs" not in page.parts]
+
+
+def blocks(page, kind="python"):
+    "The fenced blocks of one kind in a page's prose."
+    lines, found = None, []
+    prose = "\n".join(cell.source for cell in nbformat.read(page, 4).cells if cell.cell_type == "markdown")
+    for line in prose.splitlines():
+        if lines is not None and line == "```":
+            found.append("\n".join(lines))
+            lines = None
+        elif lines is not None: lines.append(line)
+        elif line == f"```{kind}": lines = []
+    return found
+
+
+def name(page): return page.relative_to(NBS).with_suffix("").as_posix()
+
+
+def fill(folder, photos):
+    "Small photos, each another part of the same one."
+    folder.mkdir()
+    whole = Image.fromarray(data.coffee())
+    for i in range(photos): whole.crop((20*i, 0, 20*i + 96, 64)).save(folder/f"{folder.name}-{i}.jpg")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    "What the pages speak of: photos, and a run that was begun."
+    folder = tmp_path_factory.mktemp("prepared")
+    Image.fromarray(data.coffee()).save(folder/"photo.jpg")
+    for photos in ("photos", "my-photos"): fill(folder/photos, 20)
+    fill(folder/"holiday", 2)
+    with chdir(folder): finetune(dataset="photos", epochs=1, run_dir="runs/mine")
+    return folder
+
+
+NEEDS = re.compile("# needs (the network|a GPU|Ray|a port)")
+WITH_PYTHON = [page for page in PAGES if blocks(page)]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
+def test_blocks_run_as_they_stand(page, prepared, tmp_path, monkeypatch):
+    "Those that need a network, a cluster or the like say so in their first line, and are only compiled."
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    names = dict(__name__="__main__")
+    for i, block in enumerate(blocks(page)):
+        program = compile(block, f"{name(page)}, block {i + 1}", "exec")
+        if not NEEDS.match(block): exec(program, names)
+
+
+def test_the_pages_are_found():
+    assert len(WITH_PYTHON) > 15 and NBS/"training/run.ipynb" in WITH_PYTHON
+
+
+def commands(page):
+    "The calls of papermill on a page: the notebook, and its parameters."
+    lines = "\n".join([*blocks(page, ""), *blocks(page, "sh")]).splitlines()
+    for line in lines:
+        words = line.split()
+        if words[:1] == ["papermill"]: yield words[1], dict(zip(words[4::3], words[5::3]))
+
+
+COMMANDS = [(page, *command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize("page, notebook, given", COMMANDS, ids=lambda part: name(part) if part in PAGES else "")
+def test_commands_name_what_is_there(page, notebook, given):
+    "Notebooks and parameters; and the runs of the study, which its commands make in `nbs/runs`."
+    folder = page.parent
+    declared = inspect_notebook(str(folder/notebook))
+    assert set(given) <= set(declared)
+    for value in ",".join(given.values()).split(","):
+        if re.search("runs/(study|refine)$", value): assert (folder/value).resolve().parent == NBS/"runs"
+
+
+def test_the_commands_are_found(): assert len(COMMANDS) > 8
+
+
+def test_ablation_of_fewer_photos_than_its_limits(prepared, tmp_path):
+    "Then the photos are taken as they are, and nothing but the report makes its folder."
+    small = dict(dataset=str(prepared/"photos"), size=32, epochs=1, folder=str(tmp_path/"new"))
+    how = dict(kernel_name="python3", progress_bar=False)
+    execute_notebook(NBS/"reports/ablation.ipynb", tmp_path/"out.ipynb", small, **how)
+    assert (tmp_path/"new/ablation.json").stat().st_size

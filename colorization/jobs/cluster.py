@@ -6,7 +6,7 @@
 __all__ = ['BLOCKS', 'FAILURES', 'running_ray', 'Store', 'colorize_dataset', 'score_photos']
 
 # %% ../../nbs/jobs/cluster.ipynb #10dda70d
-import logging, os, pickle, socket, sys
+import logging, os, pickle, re, socket, sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -56,18 +56,25 @@ def _start(ray):
         _check_address(address)
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (Exception, SystemExit) as e:
-        here = "engine ray: Ray can't be started here"
-        problem = f"RAY_ADDRESS {address}: no Ray cluster answers there" if address else here
-        raise ClusterError(f"{problem} ({_line(e)})") from None
+        here = f"engine ray: Ray can't be started here ({_line(e)})"
+        there = (f"RAY_ADDRESS {address}: no Ray cluster answers there ({_line(e)}); "
+                 "if it asks for authentication, set RAY_AUTH_MODE=token, with its token in ~/.ray/auth_token")
+        raise ClusterError(there if address else here) from None
 
 # %% ../../nbs/jobs/cluster.ipynb #c1000009
+def _last_line(text):
+    "The line that a chain of tracebacks ends with, before Ray adds its own."
+    parts = text.split("The above exception was the direct cause of the following exception:")
+    others = [part for part in parts if "ray.exceptions." not in part]
+    lines = [line.strip() for line in (others or parts)[-1].splitlines() if line.strip()]
+    return re.sub(r"^(?:\w+\.)+(?=\w+: )", "", lines[-1]) if lines else ""
+
 def _reason(error):
-    "Our own error within one of Ray's, or one line of Ray's."
+    "Our own error within one of Ray's, or one line on what went wrong."
     cause = error
     while cause is not None and not isinstance(cause, ColorizationError):
         cause = getattr(cause, "cause", None) or cause.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return cause or ClusterError(f"engine ray: {lines[-1] if lines else type(error).__name__}")
+    return cause or ClusterError(f"engine ray: {_last_line(str(error)) or type(error).__name__}")
 
 @contextmanager
 def _quiet(ray):
@@ -336,7 +343,7 @@ class _Scorer:
         "The rows of the scores as `rows`, from a table of photos whose last is only the neighbour of the first."
         index, labels = table["index"].to_pylist(), table["label"].to_pylist()
         labels = None if None in labels else dict(zip(index, labels))
-        photos = Dataset(pa.table(dict(image=table["image"].combine_chunks())))
+        photos = Dataset(pa.table(dict(image=table["image"].combine_chunks())), fingerprint="part")
         pairs = _Part(ColorizationDataset(photos, self.size), index)
         self.scores.start()
         self.scores.add(pairs, torch.tensor(index[:-1]), self.batch_size, labels, before=index[-1])

@@ -139,7 +139,7 @@ class StreamPairs(ReadablePairs):
 def _fetched(row):
     "A row whose photo is at hand."
     image = row["image"]
-    if image["bytes"] is not None or "://" not in image["path"]: return row
+    if not image or image["bytes"] is not None or "://" not in (image["path"] or ""): return row
     try:
         with xopen(image["path"], "rb") as f: return dict(image=image | dict(bytes=f.read()))
     except FileNotFoundError: return dict(image=dict(bytes=None, path=Path(image["path"]).name))

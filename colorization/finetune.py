@@ -96,6 +96,7 @@ def finetune(
     precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used
+    min_colourfulness:float=0, # Leave out photos that are less colourful; 0 is gray, 15 slightly colourful
     tensorboard:bool=False, # Log the losses for TensorBoard, too
 ) -> Run: # The finished run
     """Class-rebalanced cross-entropy with Adam; a picture, scores and a checkpoint after every epoch.
@@ -103,10 +104,11 @@ def finetune(
     A stopped run goes on where it was when it is started again with the same parameters.
     Raises `RunError`, `ModelError` or `DatasetError` before any work starts."""
     params = check_training(dict(locals()))
-    photos = {name: open_photos(dataset, name, streaming) for name in (split, valid_split)}
+    def opened(part): return open_photos(dataset, part, streaming, min_colourfulness)
+    photos = {name: opened(name) for name in (split, valid_split)}
     run = Run(params, photos, first_photo(photos[valid_split]))
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)
-    kept_out = {"test": pairs_of(open_photos(dataset, test_split, streaming))} if test_split else {}
+    kept_out = {"test": pairs_of(opened(test_split))} if test_split else {}
 
     accelerator = start_accelerator(seed, precision, accumulate, run.folder if tensorboard else None)
     network = start_network(accelerator, model, size, objective)

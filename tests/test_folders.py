@@ -11,9 +11,10 @@ from accelerate import Accelerator
 from datasets import Dataset, Features, Image
 from PIL import Image as PILImage
 
-from colorization.core.checks import DatasetError
+from colorization.core.checks import DatasetError, RunError
 from colorization.core.image import photos_in
 from colorization.dataset import fingerprint, load_photos
+from colorization.finetune import finetune
 from colorization.training.photos import Unreadable, describe_data, open_photos, photo_pairs, training_batches
 
 
@@ -284,3 +285,48 @@ def test_parquet_and_archives_beside_photos_are_said(tmp_path, capsys):
     (folder/"more.zip").write_bytes(b"")
     assert used(folder, "train", "validation") == EIGHT
     assert capsys.readouterr().out == f"dataset {folder}: not read, beside its photos: more.zip, old.parquet\n"
+
+
+def gray_photos(folder, n, *coloured):
+    "A folder of gray photos, and of a few in colour."
+    write(folder, *coloured).mkdir(exist_ok=True)
+    for i in range(n): PILImage.new("L", (40, 33), 20*i).convert("RGB").save(folder/f"gray-{i}.jpg")
+    return folder
+
+
+def test_only_gray_photos_are_said(tmp_path, capsys):
+    folder = gray_photos(tmp_path/"photos", 6)
+    assert len(load_photos(str(folder))) == 5
+    said = "all 5 photos are gray, so there is no colour to learn"
+    assert capsys.readouterr().out == f"dataset {folder}, train: {said}\n"
+
+
+def test_gray_photos_are_left_out_on_request(tmp_path, capsys):
+    folder = gray_photos(tmp_path/"photos", 6, "train/a.jpg", "train/b.jpg", "val/c.jpg")
+    for i in range(6): (folder/f"gray-{i}.jpg").rename(folder/f"train/gray-{i}.jpg")
+    assert len(load_photos(str(folder))) == 8 and not capsys.readouterr().out
+    assert len(load_photos(str(folder), min_colourfulness=5)) == 2
+    said = "left out 6 of 8 photos that are less colourful than 5"
+    assert capsys.readouterr().out == f"dataset {folder}, train: {said}\n"
+    with pytest.raises(DatasetError, match="min_colourfulness 200: no photo in split 'train' is that colourful"):
+        load_photos(str(folder), min_colourfulness=200)
+    with pytest.raises(DatasetError, match="min_colourfulness: a stream isn't looked at beforehand; give 0, or"):
+        open_photos(str(folder), "train", True, 5)
+
+
+def test_run_on_colour_alone(tmp_path):
+    folder = gray_photos(tmp_path/"photos", 6, "train/a.jpg", "train/b.jpg", "val/c.jpg")
+    for i in range(6): (folder/f"gray-{i}.jpg").rename(folder/f"train/gray-{i}.jpg")
+    settings = dict(dataset=str(folder), size=32, run_dir=str(tmp_path/"run"))
+    run = finetune(**settings, epochs=1, min_colourfulness=5)
+    assert run.record["data"]["train"]["photos"] == 2
+    with pytest.raises(RunError, match="min_colourfulness was 5, is 0"): finetune(**settings, epochs=2)
+
+
+def test_record_of_before_goes_on(tmp_path):
+    settings = dict(dataset=str(write(tmp_path/"photos", *EIGHT)), size=32, run_dir=str(tmp_path/"run"))
+    finetune(**settings, epochs=1)
+    record = json.loads((tmp_path/"run/params.json").read_text())
+    del record["params"]["min_colourfulness"]
+    (tmp_path/"run/params.json").write_text(json.dumps(record))
+    assert finetune(**settings, epochs=2).epoch == 2

@@ -170,9 +170,14 @@ def open_photos(
     dataset, # `samples` (embedded), a folder of images or of parquet, or a hub id
     split:str, # Name of the split
     streaming:bool=False, # Read photos while they are used
+    min_colourfulness:float=0, # Leave out photos that are less colourful
 ): # A table, or a `PhotoStream`
     "The photos of a split, as a training is to read them."
-    return (stream_photos if streaming else load_photos)(dataset, split)
+    if not streaming: return load_photos(dataset, split, min_colourfulness)
+    if min_colourfulness:
+        problem = "a stream isn't looked at beforehand"
+        raise DatasetError(f"min_colourfulness: {problem}; give 0, or leave streaming out")
+    return stream_photos(dataset, split)
 
 def describe_data(
     photos, # A table, or a `PhotoStream`

@@ -65,8 +65,11 @@ def _versions():
     names = ("torch", "torchvision", "numpy", "scikit-image", "datasets", "accelerate")
     return dict(python=platform.python_version(), colorization=__version__) | {n: version(n) for n in names}
 
+_LATER = dict(min_colourfulness=0)  # parameters that older records don't have, as they were then
+
 def _differences(old, new):
     "Names and values of the parameters in which two records differ."
+    old, new = (record | dict(params=_LATER | record["params"]) for record in (old, new))
     free = ("epochs", "run_dir", "resume", "workers", "save_minutes", "tensorboard")
     parts = [("", "params"), ("photos of ", "data")]
     pairs = [(f"{said}{name}", old[part].get(name), new[part].get(name))

@@ -40,12 +40,14 @@ def colour_scores(
     splits:dict, # Name to pairs
     groups:dict, # Of the training split, as from `frequency_groups`
 ) -> dict: # Such as `valid_auc`, `valid_auc_rebalanced`, `valid_chroma`, `valid_frequent`, `valid_rare`
-    "What the colours of a network are like, on at most 100 photos of each split."
+    "What the colours of a network are like, on at most 100 photos of each split; None where that isn't defined."
     scores = {}
     for split, pairs in splits.items():
-        for name, sums in photo_sums(network, few_pairs(pairs, 100), groups).items():
-            value, of = sums.sum(0)
-            scores[f"{split}_{name}"] = (value/of).item()
+        sums = {name: each.sum(0) for name, each in photo_sums(network, few_pairs(pairs, 100), groups).items()}
+        gray = sums["chroma"][1] < 0.5*sums["auc"][1]  # ab of the truth, a pixel: that of rounded gray is below
+        for name, (value, of) in sums.items():
+            defined = of > 0 and not (gray and name in ("chroma", "colourfulness", "edges"))
+            scores[f"{split}_{name}"] = (value/of).item() if defined else None
     return scores
 
 # %% ../nbs/04_finetune.ipynb #l2loss00

@@ -16,6 +16,7 @@ from colorization.core.image import photos_in
 from colorization.dataset import fingerprint, load_photos
 from colorization.finetune import finetune
 from colorization.training.photos import Unreadable, describe_data, open_photos, photo_pairs, training_batches
+from colorization.training.run import read_losses
 
 
 def photo(place):
@@ -330,3 +331,25 @@ def test_record_of_before_goes_on(tmp_path):
     del record["params"]["min_colourfulness"]
     (tmp_path/"run/params.json").write_text(json.dumps(record))
     assert finetune(**settings, epochs=2).epoch == 2
+
+
+@pytest.mark.parametrize("size", [(40, 33), (1, 1)])
+def test_scores_that_gray_photos_leave_undefined(size, tmp_path):
+    "In proportion to no colour at all, there is no chroma; the run's files are JSON all the same."
+    (tmp_path/"photos").mkdir()
+    for i in range(4): PILImage.new("RGB", size, (20*i, 20*i, 20*i)).save(tmp_path/f"photos/{i}.png")
+    settings = dict(dataset=str(tmp_path/"photos"), size=32, run_dir=str(tmp_path/"run"))
+    finetune(**settings, epochs=1)
+    finetune(**settings, epochs=2)
+    rows = read_losses(tmp_path/"run")
+    assert [(row["valid_chroma"], row["valid_edges"]) for row in rows] == [(None, None)]*2
+    assert all(0 <= row["valid_auc"] <= 1 for row in rows)
+    assert not any(word in (tmp_path/"run/state.safetensors").read_bytes()[:200_000] for word in (b"Infinity", b"NaN"))
+
+
+def test_scores_of_one_pixel(tmp_path):
+    "A photo of one colour has no edges."
+    (tmp_path/"photos").mkdir()
+    for i in range(4): PILImage.new("RGB", (1, 1), (200, 20*i, 20)).save(tmp_path/f"photos/{i}.png")
+    run = finetune(dataset=str(tmp_path/"photos"), size=32, run_dir=str(tmp_path/"run"), epochs=1)
+    assert run.rows[0]["valid_edges"] is None and run.rows[0]["valid_chroma"] > 0

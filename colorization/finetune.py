@@ -40,12 +40,14 @@ def colour_scores(
     splits:dict, # Name to pairs
     groups:dict, # Of the training split, as from `frequency_groups`
 ) -> dict: # Such as `valid_auc`, `valid_auc_rebalanced`, `valid_chroma`, `valid_frequent`, `valid_rare`
-    "What the colours of a network are like, on at most 100 photos of each split."
+    "What the colours of a network are like, on at most 100 photos of each split; None where that isn't defined."
     scores = {}
     for split, pairs in splits.items():
-        for name, sums in photo_sums(network, few_pairs(pairs, 100), groups).items():
-            value, of = sums.sum(0)
-            scores[f"{split}_{name}"] = (value/of).item()
+        sums = {name: each.sum(0) for name, each in photo_sums(network, few_pairs(pairs, 100), groups).items()}
+        gray = sums["chroma"][1] < 0.5*sums["auc"][1]  # ab of the truth, a pixel: that of rounded gray is below
+        for name, (value, of) in sums.items():
+            defined = of > 0 and not (gray and name in ("chroma", "colourfulness", "edges"))
+            scores[f"{split}_{name}"] = (value/of).item() if defined else None
     return scores
 
 # %% ../nbs/04_finetune.ipynb #l2loss00
@@ -96,6 +98,7 @@ def finetune(
     precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used
+    min_colourfulness:float=0, # Leave out photos that are less colourful; 0 is gray, 15 slightly colourful
     tensorboard:bool=False, # Log the losses for TensorBoard, too
 ) -> Run: # The finished run
     """Class-rebalanced cross-entropy with Adam; a picture, scores and a checkpoint after every epoch.
@@ -103,10 +106,11 @@ def finetune(
     A stopped run goes on where it was when it is started again with the same parameters.
     Raises `RunError`, `ModelError` or `DatasetError` before any work starts."""
     params = check_training(dict(locals()))
-    photos = {name: open_photos(dataset, name, streaming) for name in (split, valid_split)}
+    def opened(part): return open_photos(dataset, part, streaming, min_colourfulness)
+    photos = {name: opened(name) for name in (split, valid_split)}
     run = Run(params, photos, first_photo(photos[valid_split]))
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)
-    kept_out = {"test": pairs_of(open_photos(dataset, test_split, streaming))} if test_split else {}
+    kept_out = {"test": pairs_of(opened(test_split))} if test_split else {}
 
     accelerator = start_accelerator(seed, precision, accumulate, run.folder if tensorboard else None)
     network = start_network(accelerator, model, size, objective)

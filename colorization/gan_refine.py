@@ -197,6 +197,7 @@ def refine(
     precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used
+    min_colourfulness:float=0, # Leave out photos that are less colourful; 0 is gray, 15 slightly colourful
     tensorboard:bool=False, # Log the losses for TensorBoard, too
 ) -> Run: # The finished run
     """A colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
@@ -204,7 +205,8 @@ def refine(
     A stopped run goes on where it was when it is started again with the same parameters.
     Raises `RunError`, `ModelError` or `DatasetError` before any work starts."""
     params = check_refine(dict(locals()))
-    photos = {name: open_photos(dataset, name, streaming) for name in (split, valid_split)}
+    def opened(part): return open_photos(dataset, part, streaming, min_colourfulness)
+    photos = {name: opened(name) for name in (split, valid_split)}
     run = Run(params, photos, first_photo(photos[valid_split]))
     check_batch(photos[split], params)
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)

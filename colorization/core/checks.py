@@ -9,7 +9,7 @@ __all__ = ['COUNT', 'RANGES', 'PRECISIONS', 'CHOICES', 'SPLITS', 'ENGINES', 'SCO
            'check_injected']
 
 # %% ../../nbs/core/checks.ipynb #a4108248
-import ast
+import ast, re
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
@@ -94,7 +94,7 @@ def check_choice(
 COUNT = dict(low=0, kind=int)
 RANGES = dict(  # for `check_number`
     epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), accumulate=COUNT | dict(low=1),
-    size=COUNT | dict(low=32), seed=COUNT, workers=COUNT, save_minutes=dict(),
+    size=COUNT | dict(low=32), seed=COUNT, workers=COUNT, save_minutes=dict(), min_colourfulness=dict(),
     lr=dict(above=True), discriminator_lr=dict(above=True),
     adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),
     smoothing=dict(low=0.5, high=1, above=True), temperature=dict(high=1))
@@ -115,9 +115,9 @@ def check_dataset(
     "Refuse a dataset that isn't there, as far as that can be said without the network. Raises `DatasetError`."
     folder = Path(name).expanduser()
     if folder.is_file(): raise DatasetError(f"dataset {name}: is a file; give the folder it lies in")
-    if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+    if folder.is_dir() and not any(path.is_file() or path.is_symlink() for path in folder.rglob("*")):
         raise DatasetError(f"dataset {name}: is an empty folder; give one that holds images or parquet")
-    hub_id = str(name).count("/") == 1 and not str(name).startswith((".", "/", "~"))
+    hub_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(name), re.ASCII)
     if name != "samples" and not folder.is_dir() and not hub_id:
         raise DatasetError(
             f"dataset {name}: no such folder; give 'samples', a folder of images or of parquet, "

@@ -139,7 +139,7 @@ class StreamPairs(ReadablePairs):
 def _fetched(row):
     "A row whose photo is at hand."
     image = row["image"]
-    if image["bytes"] is not None or "://" not in image["path"]: return row
+    if not image or image["bytes"] is not None or "://" not in (image["path"] or ""): return row
     try:
         with xopen(image["path"], "rb") as f: return dict(image=image | dict(bytes=f.read()))
     except FileNotFoundError: return dict(image=dict(bytes=None, path=Path(image["path"]).name))
@@ -170,9 +170,14 @@ def open_photos(
     dataset, # `samples` (embedded), a folder of images or of parquet, or a hub id
     split:str, # Name of the split
     streaming:bool=False, # Read photos while they are used
+    min_colourfulness:float=0, # Leave out photos that are less colourful
 ): # A table, or a `PhotoStream`
     "The photos of a split, as a training is to read them."
-    return (stream_photos if streaming else load_photos)(dataset, split)
+    if not streaming: return load_photos(dataset, split, min_colourfulness)
+    if min_colourfulness:
+        problem = "a stream isn't looked at beforehand"
+        raise DatasetError(f"min_colourfulness: {problem}; give 0, or leave streaming out")
+    return stream_photos(dataset, split)
 
 def describe_data(
     photos, # A table, or a `PhotoStream`

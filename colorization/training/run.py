@@ -65,8 +65,11 @@ def _versions():
     names = ("torch", "torchvision", "numpy", "scikit-image", "datasets", "accelerate")
     return dict(python=platform.python_version(), colorization=__version__) | {n: version(n) for n in names}
 
+_LATER = dict(min_colourfulness=0)  # parameters that older records don't have, as they were then
+
 def _differences(old, new):
     "Names and values of the parameters in which two records differ."
+    old, new = (record | dict(params=_LATER | record["params"]) for record in (old, new))
     free = ("epochs", "run_dir", "resume", "workers", "save_minutes", "tensorboard")
     parts = [("", "params"), ("photos of ", "data")]
     pairs = [(f"{said}{name}", old[part].get(name), new[part].get(name))
@@ -350,7 +353,8 @@ class Run:
 
     def _say(self, epoch):
         "A line on the epoch that was kept, and one for each warning."
-        row, said = self.rows[-1], f"epoch {epoch.number + 1}/{epoch.epochs}: "
+        row = {name: value for name, value in self.rows[-1].items() if value is not None}
+        said = f"epoch {epoch.number + 1}/{epoch.epochs}: "
         self.accelerator.log(row, step=row["epoch"])
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
         damage = self.unreadable.summary()
@@ -404,9 +408,9 @@ def start_network(
 
 # %% ../../nbs/training/run.ipynb #3ff1589d
 def read_losses(run_dir) -> list: # A dict for each epoch
-    "The rows of `losses.csv`."
+    "The rows of `losses.csv`; None for what isn't defined."
     with open(Path(run_dir)/LOSSES, newline="") as f:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(f)]
+        return [{name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(f)]
 
 def plot_losses(
     run_dir, # The folder of a run

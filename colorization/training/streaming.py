@@ -17,12 +17,12 @@ from pathlib import Path
 import datasets
 import fsspec
 import pyarrow.parquet as pq
-from datasets import IterableDataset, load_dataset_builder
+from datasets import IterableDataset
 from datasets.data_files import DataFilesList
 from datasets.distributed import split_dataset_by_node
 
 from ..core.checks import DatasetError
-from ..dataset import fingerprint, load_photos, open_dataset
+from ..dataset import check_images, fingerprint, load_photos, open_dataset
 
 # %% ../../nbs/training/streaming.ipynb #strm0008
 def _parts(builder):
@@ -134,9 +134,8 @@ def _chosen(builder, parts):
         {part: DataFilesList(files, []) for part, files in parts.items()})
 
 def _open_stream(name, split):
-    "(Path or id) to a `PhotoStream`: what `open_dataset` calls."
-    def opened(path):
-        builder = load_dataset_builder(path)
+    "(Builder) to a `PhotoStream`: what `open_dataset` calls."
+    def opened(builder):
         parts, given = _parts(builder), builder.config.data_files
         if split not in parts:
             there = ", ".join(map(repr, parts))
@@ -145,9 +144,7 @@ def _open_stream(name, split):
         if not photos: raise DatasetError(f"dataset {name}: no photo in split '{split}'")
         if parts[split] != list(given[split] if split in given else ()): _chosen(builder, parts)
         rows = builder.as_streaming_dataset(split)
-        columns = rows.features or ["none that is known"]
-        if "image" not in columns:
-            raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(columns)}")
+        check_images(rows.features or {"none that is known": None}, name)
         return PhotoStream(name, rows.select_columns("image"), photos, _digest(parts[split]))
     return opened
 
@@ -158,7 +155,7 @@ def stream_photos(
     """Open one split as a stream.
 
     A folder of several files without a validation split gets one: every tenth file. Raises `DatasetError`."""
-    if name != "samples": return open_dataset(str(name), _open_stream(str(name), split))
+    if name != "samples": return open_dataset(str(name), _open_stream(str(name), split), metadata=False)
     photos = load_photos(name, split)
     rows = photos.select_columns("image").to_iterable_dataset(num_shards=min(4, len(photos)))
     return PhotoStream(name, rows, len(photos), fingerprint(photos))

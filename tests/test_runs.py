@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT
 
 from colorization.core.checks import RunError
-from colorization.eccv16 import load_model
+from colorization.core.disk import MACHINE
+from colorization.eccv16 import load_model, save_model
 from colorization.finetune import finetune
 from colorization.training.run import read_losses, run_state
 
@@ -66,6 +67,33 @@ def test_full_disk_keeps_what_was_done(tmp_path, python):
 def test_file_in_place_of_run_dir(tmp_path):
     (tmp_path/"run").write_text("a file where the folder should be")
     with pytest.raises(RunError, match="run: can't be written to"): finetune(size=32, epochs=1, run_dir=tmp_path/"run")
+
+
+THEIRS = (
+    ".2023-11-05 notes.txt", ".tmp_keep", ".tmpABC123", "sub/.1923-originals.zip", "snapshots.txt",
+    f".99999999-{MACHINE}-notes.txt", f"sub/.99999999-{MACHINE}-model.safetensors",
+    ".99999999-0123ab-model.safetensors", f".{os.getpid()}-{MACHINE}-params.txt")
+OURS = (
+    f".99999999-{MACHINE}-model.safetensors", f".99999999-{MACHINE}-params.json",
+    f".99999999-{MACHINE}-.99999999-{MACHINE}-state.safetensors.a1b2c3d4/.tmpABC123")
+
+
+def test_only_what_a_killed_run_left_is_removed(tmp_path):
+    for name in (*THEIRS, *OURS):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        (tmp_path/name).write_text("kept")
+    finetune(size=32, epochs=1, batch_size=40, run_dir=tmp_path)
+    for name in THEIRS: assert (tmp_path/name).read_text() == "kept", name
+    for name in OURS: assert not (tmp_path/name).exists(), name
+    assert not (tmp_path/OURS[-1]).parent.exists()
+
+
+def test_model_that_a_run_starts_from_is_kept(tmp_path):
+    save_model(load_model("compact"), tmp_path/"model.safetensors")
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=r"holds model\.safetensors, but no record of a run"):
+        finetune(str(tmp_path/"model.safetensors"), size=32, epochs=1, run_dir=tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def several_processes(folder, processes):

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['AHEAD', 'COUNTED', 'Unreadable', 'readable', 'ReadablePairs', 'one_line', 'StreamPairs', 'StreamOrder', 'open_photos',
-           'describe_data', 'photo_pairs', 'some_photos', 'few_pairs', 'first_photo', 'photo_loader',
+           'describe_data', 'photo_pairs', 'some_photos', 'few_pairs', 'first_photo', 'photo_loader', 'counts_bins',
            'split_frequencies', 'training_batches', 'validation_batches']
 
 # %% ../../nbs/training/photos.ipynb #7c22321b
-import json, signal
+import json, re, signal
 from collections import deque
 from contextlib import contextmanager, suppress
 from itertools import chain, cycle, islice
@@ -234,6 +234,14 @@ def photo_loader(
 
 # %% ../../nbs/training/photos.ipynb #strm0042
 COUNTED = 500  # photos of a stream
+
+def counts_bins(
+    path, # A file
+) -> bool:
+    "Whether it is one that `split_frequencies` has written."
+    try: kept = json.loads(Path(path).read_text())
+    except (OSError, ValueError): return False
+    return isinstance(kept, dict) and all(re.fullmatch(r"[0-9a-f]{16} \d+", name) for name in kept)
 
 def split_frequencies(
     photos, # A table, or a whole `PhotoStream`

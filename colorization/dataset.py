@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image as PILImage
 from datasets import Dataset, Features, Image, ClassLabel, load_dataset
+from datasets.data_files import DataFilesDict, get_data_patterns
 from datasets.exceptions import DatasetNotFoundError
 from matplotlib.cbook import get_sample_data
 from skimage import data
 from torchvision.transforms import v2
 
 from .core.checks import DatasetError, check_dataset
+from .core.disk import RECORD, in_run, is_run
 from .lab import ImageError, load_rgb, resize_rgb, to_pair
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8
@@ -87,13 +89,23 @@ def _reason(error):
     if any(said in str(error) for said in ("any data files", "files found")): return "holds no images and no parquet"
     return str(error).splitlines()[0]
 
+def _without_runs(folder):
+    "What `load` needs to be told about a folder: its files, if a run lies there whose files don't count."
+    def counts(file):
+        known = Path(file).suffix.lower() in (*PILImage.registered_extensions(), ".parquet")
+        return (known or Path(file).stem == "metadata") and not in_run(file, folder)
+
+    if not any(is_run(path.parent) for path in folder.rglob(RECORD)): return {}
+    found = DataFilesDict.from_patterns(get_data_patterns(str(folder)), base_path=str(folder))
+    return dict(data_files={split: [file for file in files if counts(file)] for split, files in found.items()})
+
 def open_dataset(
     name:str, # A folder of images or of parquet, or a hub id
     load=load_dataset, # What opens it, given a path or an id
 ): # What `load` gives: all splits, as a `DatasetDict`
     "Open a folder or a hub repository. Raises `DatasetError`, in one line, whatever goes wrong."
     folder = Path(check_dataset(name)).expanduser()
-    try: return load(str(folder) if folder.is_dir() else name)
+    try: return load(str(folder), **_without_runs(folder.resolve())) if folder.is_dir() else load(name)
     except DatasetError: raise
     except Exception as e: raise DatasetError(f"dataset {name}: {_reason(e)}") from None
 

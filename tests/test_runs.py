@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from colorization.core.checks import RunError
 from colorization.core.disk import MACHINE
+from colorization.dataset import load_photos
 from colorization.eccv16 import load_model, save_model
 from colorization.finetune import finetune
 from colorization.training.run import read_losses, run_state
@@ -94,6 +95,19 @@ def test_model_that_a_run_starts_from_is_kept(tmp_path):
     with pytest.raises(RunError, match=r"holds model\.safetensors, but no record of a run"):
         finetune(str(tmp_path/"model.safetensors"), size=32, epochs=1, run_dir=tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("run_dir", ["runs/mine", "."])
+def test_run_inside_its_dataset(tmp_path, monkeypatch, run_dir, streaming):
+    "As after `cd photos`: what the run leaves there is no photo of the next one."
+    monkeypatch.chdir(tmp_path)
+    for i, row in enumerate(load_photos("samples", "test").select(range(5))): row["image"].save(f"{i}.png")
+    settings = dict(dataset=str(tmp_path), size=32, batch_size=2, streaming=streaming, run_dir=run_dir)
+    finetune(**settings, epochs=1)
+    run = finetune(**settings, epochs=2)
+    assert sum(part["photos"] for part in run.record["data"].values()) == 5
+    assert [row["epoch"] for row in read_losses(run_dir)] == [1, 2]
 
 
 def several_processes(folder, processes):

@@ -135,8 +135,8 @@ def _chosen(builder, parts):
 
 def _open_stream(name, split):
     "(Path or id) to a `PhotoStream`: what `open_dataset` calls."
-    def opened(path):
-        builder = load_dataset_builder(path)
+    def opened(path, **how):
+        builder = load_dataset_builder(path, **how)
         parts, given = _parts(builder), builder.config.data_files
         if split not in parts:
             there = ", ".join(map(repr, parts))

@@ -7,12 +7,14 @@ import time
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from colorization.core.checks import RunError
 from colorization.core.disk import MACHINE
 from colorization.dataset import load_photos
 from colorization.eccv16 import load_model, save_model
 from colorization.finetune import finetune
+from colorization.training.photos import first_photo, open_photos
 from colorization.training.run import read_losses, run_state
 
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
@@ -108,6 +110,29 @@ def test_run_inside_its_dataset(tmp_path, monkeypatch, run_dir, streaming):
     run = finetune(**settings, epochs=2)
     assert sum(part["photos"] for part in run.record["data"].values()) == 5
     assert [row["epoch"] for row in read_losses(run_dir)] == [1, 2]
+
+
+@pytest.mark.parametrize("how", [dict(size=33), dict(size=36, objective="regression"), dict(size=100, streaming=True)])
+def test_sizes_that_8_does_not_divide(tmp_path, how):
+    run = finetune(split="validation", valid_split="test", epochs=1, batch_size=10, run_dir=tmp_path/"run", **how)
+    assert len(run.rows) == 1
+
+
+def test_divergence_that_the_loss_does_not_show(tmp_path):
+    "The colours of such a network are NaN, though its losses are finite."
+    model = load_model("compact")
+    model.temperature = 1e-38
+    save_model(model, tmp_path/"wild.safetensors")
+    with pytest.raises(RunError, match="run: the colours are no numbers any more; what was saved before is kept; "):
+        finetune(str(tmp_path/"wild.safetensors"), size=32, epochs=1, run_dir=tmp_path/"run")
+
+
+def test_large_reference_photo(tmp_path):
+    (tmp_path/"photos").mkdir()
+    for i in range(2): Image.linear_gradient("L").resize((2100, 1500)).save(tmp_path/f"photos/{i}.png")
+    for streaming in (False, True):
+        photos = open_photos(tmp_path/"photos", "validation", streaming)
+        assert first_photo(photos).shape == (731, 1024, 3)
 
 
 def several_processes(folder, processes):

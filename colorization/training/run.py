@@ -27,7 +27,8 @@ from fastprogress.fastprogress import master_bar, progress_bar
 from safetensors import SafetensorError
 
 from .. import __version__
-from ..core.checks import CHOICES, RANGES, RunError, check_choice, check_injected, check_number
+from ..core.checks import (
+    CHOICES, RANGES, ColorizationError, RunError, check_choice, check_injected, check_number)
 from ..core.disk import (
     GRID, RECORD, SNAPSHOTS, alone, left_behind, replacing, write_csv, write_json, write_png)
 from ..core.weights import FILE, check_model, read_tensors, write_tensors
@@ -82,11 +83,12 @@ def colorize_reference(
     rgb, # The photo, uint8 `(H,W,3)`
     size:int=256, # Height and width at which the network runs
 ) -> np.ndarray: # uint8 `(H,W,3)`
-    "Predicted ab on the photo's own L."
+    "Predicted ab on the photo's own L. Raises `FloatingPointError` where it is no number."
     was_training = model.training
     l_norm = preprocess(rgb, size)[0][None].to(next(model.parameters()).device)
     ab = model.eval().predict_ab(l_norm)[0].float().cpu()
     model.train(was_training)
+    if not ab.isfinite().all(): raise FloatingPointError("colours that are NaN or infinite")
     return reconstruct(rgb_to_lab(to_tensor(rgb))[0, :1], ab)
 
 # %% ../../nbs/training/run.ipynb #78b0257b
@@ -239,10 +241,14 @@ class Run:
         self.optimizers, self.facts, self.writes = optimizers, facts, accelerator.is_main_process
         lock = alone(self.folder, "run_dir", RunError) if self.writes else nullcontext()
         with stopping() as self.asked, one_line(), lock:
-            self._start()
-            accelerator.init_trackers("tensorboard")
-            try: yield
+            try:
+                self._start()
+                accelerator.init_trackers("tensorboard")
+                yield
             except Stopped as e: accelerator.print(e, flush=True)
+            except Exception as e:
+                if isinstance(e, ColorizationError) or not self._diverged(e): raise
+                raise RunError(f"run_dir {self.folder}: the colours are no numbers any more; {DIVERGED}") from None
             accelerator.end_training()
 
     def left(self,
@@ -323,6 +329,13 @@ class Run:
         self._draw("epoch_000", self._picture())
 
     def _picture(self): return colorize_reference(self.network, self.reference, self.record["params"]["size"])
+
+    def _diverged(self, problem):
+        "Whether something failed because the network gives no numbers any more."
+        if isinstance(problem, FloatingPointError): return True
+        try: self._picture()
+        except FloatingPointError: return True
+        return False
 
     def _draw(self, name, image): write_png(self.folder/SNAPSHOTS/f"{name}.png", Image.fromarray(image))
 

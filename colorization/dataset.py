@@ -26,6 +26,7 @@ from torchvision.transforms import v2
 
 from .core.checks import DatasetError, check_dataset
 from .core.image import HEIF_ENDINGS, add_heif, files_in, photo_endings, photo_names
+from .core.disk import in_run
 from .lab import ImageError, load_rgb, resize_rgb, to_pair
 
 # %% ../nbs/01_dataset.ipynb #3d21c9c8
@@ -169,7 +170,7 @@ def _other_folder(folder):
 
 def _builder(folder, name, metadata):
     "What reads a folder."
-    files = [Path(path) for path in files_in(folder)]
+    files = [Path(path) for path in files_in(folder) if not in_run(folder/path, folder)]
     photos = sorted(str(path) for path in photo_names(files) if (folder/path).is_file())
     described = [str(path) for path in files if path.name in ImageFolder.METADATA_FILENAMES]
     tables = [str(path) for path in files if path.suffix in _TABLES and str(path) not in described]

@@ -74,6 +74,8 @@ def colour_loss(
     weights:torch.Tensor, # Weight of each bin, `(313,)`; a regression has no use for them
 ) -> torch.Tensor: # A scalar
     "Rebalanced cross-entropy of bins, or squared error of colours."
+    rows, columns = labels.shape[-2:]
+    output = output[..., :rows, :columns]  # where 8 doesn't divide the size, it may have one more, beyond the edge
     if labels.is_floating_point(): return squared_error(output, labels)
     return rebalanced_cross_entropy(output, labels, weights)
 

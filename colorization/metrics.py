@@ -458,7 +458,9 @@ def photo_sums(
         l_norm, ab = l_norm[None], ab_norm[None]*110
         truth = picture = _unrounded(l_norm, ab)
         if network is not None:
-            picture = _unrounded(l_norm, network.predict_ab(l_norm.to(device), size=network.size).float().cpu())
+            predicted = network.predict_ab(l_norm.to(device), size=network.size).float().cpu()
+            if not predicted.isfinite().all(): raise FloatingPointError("colours that are NaN or infinite")
+            picture = _unrounded(l_norm, predicted)
         row.update([i], picture, truth, measures)
         true_row.update([i], truth, truth, _RELATIVE)
     sums = row.metrics["auc"].sums()

@@ -11,6 +11,7 @@ from conftest import ROOT
 from PIL import Image
 from test_runs import timeless
 
+from colorization.core.disk import MACHINE
 from colorization.dataset import load_photos
 from colorization.eccv16 import load_model
 from colorization.training.run import run_state
@@ -57,7 +58,7 @@ def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, python):
         owner.unlink(missing_ok=True)
         assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
         if model.exists(): load_model(model)
-    (broken/".99999999-model.safetensors").write_bytes(b"half a file")
+    (broken/f".99999999-{MACHINE}-model.safetensors").write_bytes(b"half a file")
     assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
     assert python(TRAIN % (epochs, "whole", 10)).returncode == 0
     rows = timeless(broken)

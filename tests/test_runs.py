@@ -7,10 +7,14 @@ import time
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from colorization.core.checks import RunError
-from colorization.eccv16 import load_model
+from colorization.core.disk import MACHINE
+from colorization.dataset import load_photos
+from colorization.eccv16 import load_model, save_model
 from colorization.finetune import finetune
+from colorization.training.photos import first_photo, open_photos
 from colorization.training.run import read_losses, run_state
 
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
@@ -66,6 +70,69 @@ def test_full_disk_keeps_what_was_done(tmp_path, python):
 def test_file_in_place_of_run_dir(tmp_path):
     (tmp_path/"run").write_text("a file where the folder should be")
     with pytest.raises(RunError, match="run: can't be written to"): finetune(size=32, epochs=1, run_dir=tmp_path/"run")
+
+
+THEIRS = (
+    ".2023-11-05 notes.txt", ".tmp_keep", ".tmpABC123", "sub/.1923-originals.zip", "snapshots.txt",
+    f".99999999-{MACHINE}-notes.txt", f"sub/.99999999-{MACHINE}-model.safetensors",
+    ".99999999-0123ab-model.safetensors", f".{os.getpid()}-{MACHINE}-params.txt")
+OURS = (
+    f".99999999-{MACHINE}-model.safetensors", f".99999999-{MACHINE}-params.json",
+    f".99999999-{MACHINE}-.99999999-{MACHINE}-state.safetensors.a1b2c3d4/.tmpABC123")
+
+
+def test_only_what_a_killed_run_left_is_removed(tmp_path):
+    for name in (*THEIRS, *OURS):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        (tmp_path/name).write_text("kept")
+    finetune(size=32, epochs=1, batch_size=40, run_dir=tmp_path)
+    for name in THEIRS: assert (tmp_path/name).read_text() == "kept", name
+    for name in OURS: assert not (tmp_path/name).exists(), name
+    assert not (tmp_path/OURS[-1]).parent.exists()
+
+
+def test_model_that_a_run_starts_from_is_kept(tmp_path):
+    save_model(load_model("compact"), tmp_path/"model.safetensors")
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=r"holds model\.safetensors, but no record of a run"):
+        finetune(str(tmp_path/"model.safetensors"), size=32, epochs=1, run_dir=tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("run_dir", ["runs/mine", "."])
+def test_run_inside_its_dataset(tmp_path, monkeypatch, run_dir, streaming):
+    "As after `cd photos`: what the run leaves there is no photo of the next one."
+    monkeypatch.chdir(tmp_path)
+    for i, row in enumerate(load_photos("samples", "test").select(range(5))): row["image"].save(f"{i}.png")
+    settings = dict(dataset=str(tmp_path), size=32, batch_size=2, streaming=streaming, run_dir=run_dir)
+    finetune(**settings, epochs=1)
+    run = finetune(**settings, epochs=2)
+    assert sum(part["photos"] for part in run.record["data"].values()) == 5
+    assert [row["epoch"] for row in read_losses(run_dir)] == [1, 2]
+
+
+@pytest.mark.parametrize("how", [dict(size=33), dict(size=36, objective="regression"), dict(size=100, streaming=True)])
+def test_sizes_that_8_does_not_divide(tmp_path, how):
+    run = finetune(split="validation", valid_split="test", epochs=1, batch_size=10, run_dir=tmp_path/"run", **how)
+    assert len(run.rows) == 1
+
+
+def test_divergence_that_the_loss_does_not_show(tmp_path):
+    "The colours of such a network are NaN, though its losses are finite."
+    model = load_model("compact")
+    model.temperature = 1e-38
+    save_model(model, tmp_path/"wild.safetensors")
+    with pytest.raises(RunError, match="run: the colours are no numbers any more; what was saved before is kept; "):
+        finetune(str(tmp_path/"wild.safetensors"), size=32, epochs=1, run_dir=tmp_path/"run")
+
+
+def test_large_reference_photo(tmp_path):
+    (tmp_path/"photos").mkdir()
+    for i in range(2): Image.linear_gradient("L").resize((2100, 1500)).save(tmp_path/f"photos/{i}.png")
+    for streaming in (False, True):
+        photos = open_photos(tmp_path/"photos", "validation", streaming)
+        assert first_photo(photos).shape == (731, 1024, 3)
 
 
 def several_processes(folder, processes):

@@ -12,6 +12,7 @@ import hashlib, json, re
 from pathlib import Path
 from pickle import UnpicklingError
 from zipfile import is_zipfile
+from tempfile import TemporaryDirectory
 
 from .checks import CHOICES, RANGES, ColorizationError, ModelError, check_choice, check_number
 from .disk import replacing
@@ -55,7 +56,10 @@ def write_tensors(
     from safetensors.torch import save_file
     facts = {fact: value for fact, value in facts.items() if fact != SIGNATURE}
     signed = facts | {SIGNATURE: _digest(tensors, facts)}
-    with replacing(path) as temporary: save_file(tensors, temporary, metadata={entry: json.dumps(signed)})
+    with replacing(path) as temporary, TemporaryDirectory(dir=temporary.parent, prefix=f"{temporary.name}.") as own:
+        written = Path(own)/"tensors"  # safetensors has a temporary file of its own, beside the one it was asked for
+        save_file(tensors, written, metadata={entry: json.dumps(signed)})
+        written.replace(temporary)
 
 def read_tensors(
     path, # A safetensors file

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -15,7 +16,7 @@ from colorization.dataset import load_photos
 from colorization.eccv16 import load_model, save_model
 from colorization.finetune import finetune
 from colorization.training.photos import first_photo, open_photos
-from colorization.training.run import read_losses, run_state
+from colorization.training.run import read_losses, read_record, run_state
 
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 RUN = """
@@ -125,6 +126,16 @@ def test_divergence_that_the_loss_does_not_show(tmp_path):
     save_model(model, tmp_path/"wild.safetensors")
     with pytest.raises(RunError, match="run: the colours are no numbers any more; what was saved before is kept; "):
         finetune(str(tmp_path/"wild.safetensors"), size=32, epochs=1, run_dir=tmp_path/"run")
+
+
+def test_numbers_of_numpy_and_a_folder_named_by_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers = dict(
+        epochs=np.int64(1), batch_size=np.int64(10), lr=np.float32(1e-4), size=np.int64(32), seed=np.int64(2**32 - 1),
+        workers=np.int64(0), save_minutes=np.float64(0), accumulate=np.int64(1), streaming=np.False_)
+    finetune(split="validation", valid_split="test", run_dir=1924, **numbers)
+    record = read_record("1924")["params"]
+    assert [record[name] for name in ("run_dir", "epochs", "size", "seed")] == ["1924", 1, 32, 2**32 - 1]
 
 
 def test_large_reference_photo(tmp_path):

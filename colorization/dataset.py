@@ -118,12 +118,11 @@ def _with_validation(train, name):
     return dict(train=parts["train"], validation=parts["test"])
 
 def _pick(splits, name, split):
-    "One split of a `DatasetDict`; where there is only `train`, a tenth of it becomes `validation`."
+    "One split of a `DatasetDict`; where there is only `train`, all of it, of which a tenth becomes `validation`."
     for part in splits.values():
         if "image" not in part.features:
             raise DatasetError(f"dataset {name}: has no column 'image'; it has {', '.join(part.column_names)}")
-    if set(splits) == {"train"} and split in ("train", "validation"):
-        splits = _with_validation(splits["train"], name)
+    if set(splits) == {"train"} and split == "validation": split = "train"
     if split not in splits:
         raise DatasetError(f"dataset {name}: has no split '{split}'; it has {', '.join(map(repr, splits))}")
     return splits[split].cast_column("image", Image())
@@ -175,7 +174,9 @@ def load_photos(
             raise DatasetError(f"dataset samples: has no split '{split}'; it has {', '.join(map(repr, SAMPLES))}")
         return _samples(split)
     splits = open_dataset(str(name))
-    return _readable(_pick(splits, name, split), name, split)
+    photos = _readable(_pick(splits, name, split), name, split)
+    lone = set(splits) == {"train"} and split in ("train", "validation")
+    return _with_validation(photos, name)[split] if lone else photos
 
 # %% ../nbs/01_dataset.ipynb #3206bd96
 def default_augment(

@@ -138,6 +138,14 @@ def test_numbers_of_numpy_and_a_folder_named_by_a_number(tmp_path, monkeypatch):
     assert [record[name] for name in ("run_dir", "epochs", "size", "seed")] == ["1924", 1, 32, 2**32 - 1]
 
 
+@pytest.mark.parametrize("damaged", range(9))
+def test_damaged_photo_among_nine(tmp_path, damaged):
+    "Wherever it lies: the photo to validate on is drawn among those that can be read."
+    for i in range(9): Image.new("RGB", (32, 32), (200, 20*i, 30)).save(tmp_path/f"{i}.png")
+    (tmp_path/f"{damaged}.png").write_bytes(b"no photo")
+    assert [len(load_photos(tmp_path, split)) for split in ("train", "validation")] == [7, 1]
+
+
 def test_large_reference_photo(tmp_path):
     (tmp_path/"photos").mkdir()
     for i in range(2): Image.linear_gradient("L").resize((2100, 1500)).save(tmp_path/f"photos/{i}.png")

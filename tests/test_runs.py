@@ -212,6 +212,18 @@ def test_more_processes_than_photos(tmp_path):
     assert not (tmp_path/"run").exists()
 
 
+def test_processes_that_would_work_alone(tmp_path):
+    "As torchrun starts them where there is no GPU, if nothing says that they shall use the processor."
+    (tmp_path/"train.py").write_text(RUN % 1)
+    command = several_processes(tmp_path, 2)
+    del command["env"]["ACCELERATE_USE_CPU"]
+    command["env"]["CUDA_VISIBLE_DEVICES"] = ""
+    done = subprocess.run(**command, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "RunError: processes: 2 were started, but each would work alone; start one, or " in done.stderr
+    assert not (tmp_path/"run").exists()
+
+
 def test_two_runs_in_one_folder(tmp_path, python):
     first = subprocess.Popen([sys.executable, "-c", RUN % 1000], cwd=tmp_path, env=ENV, stdout=subprocess.DEVNULL)
     deadline = time.time() + 200

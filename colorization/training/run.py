@@ -452,13 +452,18 @@ def start_accelerator(
     accumulate:int=1, # Batches whose gradients make one step
     log_to=None, # Folder for TensorBoard's files; None: no such files
 ) -> Accelerator:
-    "Seed all randomness, and have Accelerate choose device, precision and processes."
+    "Seed all randomness, and have Accelerate choose device, precision and processes. Raises `RunError`."
     set_seed(seed)
     AcceleratorState._reset_state()  # of an earlier run in this process: it would keep its precision
     order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed, even_batches=False)
     log = dict(log_with="tensorboard", project_dir=log_to) if log_to else {}
-    return Accelerator(mixed_precision=mixed_precision(precision), gradient_accumulation_steps=accumulate,
-                       dataloader_config=order, **log)
+    accelerator = Accelerator(mixed_precision=mixed_precision(precision), gradient_accumulation_steps=accumulate,
+                              dataloader_config=order, **log)
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > accelerator.num_processes:
+        problem = f"{started} were started, but each would work alone"
+        raise RunError(f"processes: {problem}; start one, or where there is no GPU, set ACCELERATE_USE_CPU=true")
+    return accelerator
 
 def start_network(
     accelerator:Accelerator, # From `start_accelerator`

@@ -247,10 +247,9 @@ def _with_validation(train, name):
     return dict(train=parts["train"], validation=parts["test"])
 
 def _pick(splits, name, split):
-    "One split of a `DatasetDict`; where there is only `train`, a tenth of it becomes `validation`."
+    "One split of a `DatasetDict`; where there is only `train`, all of it, of which a tenth becomes `validation`."
     for part in splits.values(): check_images(part.features, name)
-    if set(splits) == {"train"} and split in ("train", "validation"):
-        splits = _with_validation(splits["train"], name)
+    if set(splits) == {"train"} and split == "validation": split = "train"
     if split not in splits:
         raise DatasetError(f"dataset {name}: has no split '{split}'; it has {', '.join(map(repr, splits))}")
     try: return splits[split].cast_column("image", Image())
@@ -330,7 +329,9 @@ def load_photos(
         photos = _samples(split)
         return _readable(photos, name, split, min_colourfulness) if min_colourfulness else photos
     splits = open_dataset(str(name))
-    return _readable(_pick(splits, name, split), name, split, min_colourfulness)
+    photos = _readable(_pick(splits, name, split), name, split, min_colourfulness)
+    lone = set(splits) == {"train"} and split in ("train", "validation")
+    return _with_validation(photos, name)[split] if lone else photos
 
 # %% ../nbs/01_dataset.ipynb #3206bd96
 def default_augment(

@@ -13,7 +13,7 @@ from .metrics import frequency_groups, photo_sums
 from .quantization import ab_bins, encode, quarter, rebalancing_weights
 from .training.photos import (
     few_pairs, first_photo, open_photos, photo_pairs, split_frequencies, training_batches, validation_batches)
-from .training.run import Run, check_training, start_accelerator, start_network
+from .training.run import Run, check_training, start_accelerator, start_network, trains
 
 # %% ../nbs/04_finetune.ipynb #8086f4f6
 def rebalanced_cross_entropy(
@@ -80,6 +80,7 @@ def colour_loss(
     return rebalanced_cross_entropy(output, labels, weights)
 
 # %% ../nbs/04_finetune.ipynb #72273c2f
+@trains
 def finetune(
     model:str="compact", # `compact`, `eccv16` (official), or the path of a checkpoint
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
@@ -96,7 +97,7 @@ def finetune(
     run_dir:str="runs/finetune", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
-    save_minutes:float=10, # Minutes between states in an epoch; 0: every step
+    save_minutes:float=1, # Minutes between states in an epoch; 0: every step
     precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used

@@ -24,7 +24,7 @@ from .core.checks import RunError
 from .core.weights import pretrained
 from .lab import denormalize, lab_to_rgb
 from .training.photos import first_photo, open_photos, photo_pairs, training_batches, validation_batches
-from .training.run import Run, check_training, start_accelerator, start_network
+from .training.run import Run, check_training, start_accelerator, start_network, trains
 
 # %% ../nbs/05_gan_refine.ipynb #924d34c2
 class PatchDiscriminator(nn.Module):
@@ -175,6 +175,7 @@ def check_batch(photos, params:dict):
     raise RunError(f"dataset {params['dataset']}: {problem}; {advice}")
 
 # %% ../nbs/05_gan_refine.ipynb #33c68278
+@trains
 def refine(
     model:str="compact", # The generator: `compact`, `eccv16` (official), or a checkpoint, such as a fine-tuned one
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
@@ -193,7 +194,7 @@ def refine(
     run_dir:str="runs/refine", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
-    save_minutes:float=10, # Minutes between states in an epoch; 0: every step
+    save_minutes:float=1, # Minutes between states in an epoch; 0: every step
     precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used

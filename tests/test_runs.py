@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -15,7 +16,7 @@ from colorization.dataset import load_photos
 from colorization.eccv16 import load_model, save_model
 from colorization.finetune import finetune
 from colorization.training.photos import first_photo, open_photos
-from colorization.training.run import read_losses, run_state
+from colorization.training.run import read_losses, read_record, run_state
 
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 RUN = """
@@ -127,6 +128,24 @@ def test_divergence_that_the_loss_does_not_show(tmp_path):
         finetune(str(tmp_path/"wild.safetensors"), size=32, epochs=1, run_dir=tmp_path/"run")
 
 
+def test_numbers_of_numpy_and_a_folder_named_by_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers = dict(
+        epochs=np.int64(1), batch_size=np.int64(10), lr=np.float32(1e-4), size=np.int64(32), seed=np.int64(2**32 - 1),
+        workers=np.int64(0), save_minutes=np.float64(0), accumulate=np.int64(1), streaming=np.False_)
+    finetune(split="validation", valid_split="test", run_dir=1924, **numbers)
+    record = read_record("1924")["params"]
+    assert [record[name] for name in ("run_dir", "epochs", "size", "seed")] == ["1924", 1, 32, 2**32 - 1]
+
+
+@pytest.mark.parametrize("damaged", range(9))
+def test_damaged_photo_among_nine(tmp_path, damaged):
+    "Wherever it lies: the photo to validate on is drawn among those that can be read."
+    for i in range(9): Image.new("RGB", (32, 32), (200, 20*i, 30)).save(tmp_path/f"{i}.png")
+    (tmp_path/f"{damaged}.png").write_bytes(b"no photo")
+    assert [len(load_photos(tmp_path, split)) for split in ("train", "validation")] == [7, 1]
+
+
 def test_large_reference_photo(tmp_path):
     (tmp_path/"photos").mkdir()
     for i in range(2): Image.linear_gradient("L").resize((2100, 1500)).save(tmp_path/f"photos/{i}.png")
@@ -190,6 +209,18 @@ def test_more_processes_than_photos(tmp_path):
     done = subprocess.run(**several_processes(tmp_path, 2), capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "RunError: batch_size: 16 in 2 processes is more than the " in done.stderr
+    assert not (tmp_path/"run").exists()
+
+
+def test_processes_that_would_work_alone(tmp_path):
+    "As torchrun starts them where there is no GPU, if nothing says that they shall use the processor."
+    (tmp_path/"train.py").write_text(RUN % 1)
+    command = several_processes(tmp_path, 2)
+    del command["env"]["ACCELERATE_USE_CPU"]
+    command["env"]["CUDA_VISIBLE_DEVICES"] = ""
+    done = subprocess.run(**command, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "RunError: processes: 2 were started, but each would work alone; start one, or " in done.stderr
     assert not (tmp_path/"run").exists()
 
 

@@ -198,7 +198,7 @@ def refine(
     precision:str="auto", # `fp32`, `bf16`, `fp16`, or `auto`: bf16 if the GPU has it
     accumulate:int=1, # Batches whose gradients make one step
     streaming:bool=False, # Read photos while they are used
-    min_colourfulness:float=0, # Leave out photos that are less colourful; 0 is gray, 15 slightly colourful
+    min_colourfulness:float=0, # Leave out photos with less colour; 0 is gray
     tensorboard:bool=False, # Log the losses for TensorBoard, too
 ) -> Run: # The finished run
     """A colorizer against a PatchGAN discriminator, with L1 and perceptual losses.

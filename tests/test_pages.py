@@ -1,11 +1,15 @@
 "The pages of the site: every block of Python on them runs as it stands, one after another, in a folder with photos."
 import re
 import shutil
+import warnings
 from contextlib import chdir
 
 import nbformat
 import pytest
 from conftest import ROOT
+from execnb.nbio import read_nb
+from nbdev.process import extract_directives
+from nbdev.processors import _do_eval
 from papermill import execute_notebook, inspect_notebook
 from PIL import Image
 from skimage import data
@@ -100,3 +104,19 @@ def test_ablation_of_fewer_photos_than_its_limits(prepared, tmp_path):
     how = dict(kernel_name="python3", progress_bar=False)
     execute_notebook(NBS/"reports/ablation.ipynb", tmp_path/"out.ipynb", small, **how)
     assert (tmp_path/"new/ablation.json").stat().st_size
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_imports_stand_in_cells_of_their_own(page):
+    "nbdev runs them for the site, and warns, where nobody looks, of what it doesn't run with them."
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for cell in read_nb(page).cells:
+            if cell.cell_type != "code": continue
+            cell.directives_ = extract_directives(cell, remove=True)
+            _do_eval(cell)
+
+
+def test_plain_commands_leave_out_what_papermill_wrote():
+    plain = [line for page in PAGES for line in "\n".join(blocks(page, "sh")).splitlines() if "nbdev_test" in line]
+    assert plain and all("--path" in line or "|out)" in line for line in plain)

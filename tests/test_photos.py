@@ -5,10 +5,11 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 from skimage import data
 
 from colorization import Colorizer
+from colorization.core.painting import save_like
 from colorization.eccv16 import ECCV16
 from colorization.lab import load_image, load_rgb
 
@@ -210,6 +211,7 @@ def test_the_package_is_quick_to_import(python):
 import sys, colorization
 print('torch' in sys.modules, 'numpy' in sys.modules)
 from colorization import Colorizer
+from colorization.core.painting import save_like
 print(Colorizer.__module__, 'torch' in sys.modules)
 try: colorization.Colourizer
 except AttributeError as e: print(e)
@@ -217,3 +219,49 @@ except AttributeError as e: print(e)
     done = python(code)
     unknown = "module 'colorization' has no attribute 'Colourizer'"
     assert done.stdout.splitlines() == ["False False", "colorization.colorize True", unknown], done.stderr
+
+
+XMP = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><a>Lyon</a></x:xmpmeta><?xpacket end="w"?>'
+IPTC = b"\x1c\x02\x78\0\x07harbour"  # a caption
+
+
+def captioned(kind):
+    "A photo with all captions that its kind of file has, and 600 dpi."
+    photo, comment = Image.fromarray(PHOTOS["coffee"][:40, :60]), "caf\u00e9"
+    if kind == "JPEG":
+        block = b"Photoshop 3.0\08BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
+        segment = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+        return encoded(photo, kind, xmp=XMP, comment=comment.encode(), dpi=(600, 600), extra=segment)
+    if kind == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("Comment", comment)
+        texts.add_text("Title", "Kaffee", zip=True)
+        texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        return encoded(photo, kind, pnginfo=texts, dpi=(600, 600))
+    if kind == "WEBP": return encoded(photo, kind, xmp=XMP)
+    return encoded(photo, kind, tiffinfo={700: XMP, 33723: IPTC, 270: comment.encode()}, dpi=(600, 600))
+
+
+def captions(path):
+    "What the file of a result says."
+    image = Image.open(path)
+    image.load()
+    info, tags = image.info, getattr(image, "tag_v2", {})
+    comment = info.get("comment") or info.get("Comment") or tags.get(270, "").encode("latin-1")
+    return dict(
+        xmp=info.get("xmp"), iptc=info.get("photoshop", {}).get(0x0404) or tags.get(33723), title=info.get("Title"),
+        comment=comment.decode() if isinstance(comment, bytes) else comment,
+        dpi=tuple(map(round, info["dpi"])) if "dpi" in info else None)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_captions_and_resolution_stay(kind, ending, colorizer, tmp_path):
+    save_like(colorizer(captioned(kind)), tmp_path/f"result.{ending}")
+    found = captions(tmp_path/f"result.{ending}")
+    assert found["xmp"] == XMP
+    if kind != "WEBP" != ending.upper(): assert found["dpi"] == (600, 600)
+    if "WEBP" not in (kind, ending.upper()) and (kind, ending) != ("TIFF", "png"):
+        if kind != "TIFF" or ending == "tif": assert found["comment"] == "caf\u00e9"
+    if kind in ("JPEG", "TIFF") and ending in ("jpg", "tif"): assert found["iptc"] == IPTC
+    if kind == "PNG" and ending == "png": assert found["title"] == "Kaffee"

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, _imaging, ImageCms, ImageOps
 
 from .checks import ColorizeError, ImageError
-from .tiff import bits, decode, described, for_pillow, is_tiff, largest, pages
+from .tiff import bits, decode, described, for_pillow, iptc, is_tiff, largest, pages
 
 # %% ../../nbs/core/image.ipynb #ddd33647
 ENDINGS = dict(JPEG="jpg", PNG="png", TIFF="tif", WEBP="webp")  # of the files that can be written, by Pillow's names
@@ -298,9 +298,29 @@ def _turned(image, name):
         plain.info.pop("exif", None)
         return plain
 
+def _resolution(image):
+    "Pixels per inch of an opened image, across and down as it is shown; None where its file doesn't say."
+    exif, dpi = image.getexif(), image.info.get("dpi")
+    guessed = image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and 282 not in exif
+    if guessed or not dpi or not all(1 < value < 65536 for value in dpi): return None
+    across, down = map(float, dpi)
+    return (down, across) if exif.get(0x0112, 1) > 4 else (across, down)
+
+def _captions(image, turned):
+    "What else an opened image's file says of the photo: comment, PNG's texts, XMP, IPTC and resolution."
+    info, xmp = turned.info, turned.info.get("xmp")
+    texts = {key: value for key, value in info.items() if isinstance(value, str)} if image.format == "PNG" else {}
+    texts = {key: value for key, value in texts.items() if not key.startswith(("Raw profile type", "XML:"))}
+    found = info.get("iptc") or info.get("photoshop", {}).get(0x0404) or iptc(getattr(image, "tag_v2", {}))
+    captions = dict(
+        comment=info.get("comment"), text=texts, iptc=found, xmp=xmp.encode() if isinstance(xmp, str) else xmp)
+    with suppress(Exception): captions["dpi"] = _resolution(image)
+    return captions
+
 def _upright(image, name):
-    "A PIL image, upright, as RGB or RGBA of 8 bits, in sRGB; its `.info` holds EXIF and a profile that is true."
+    "A PIL image, upright, as RGB or RGBA of 8 bits, in sRGB; its `.info` holds what its file says."
     upright = _turned(image, name)
+    captions = _captions(image, upright)
     exif, profile = upright.info.get("exif"), upright.info.get("icc_profile")
     if upright.mode == "LAB": upright, profile = upright.convert("RGB"), None
     if upright.mode.startswith(("I", "F")): upright = _eight_bits(upright, image.format, name, bits(image))
@@ -310,7 +330,7 @@ def _upright(image, name):
     if profile: upright, profile = _in_srgb(upright, profile, name)
     else: upright = upright.convert("RGB")
     if alpha: upright.putalpha(alpha)
-    kept = dict(exif=exif, icc_profile=profile)
+    kept = dict(exif=exif, icc_profile=profile) | captions
     upright.info = {key: value for key, value in kept.items() if value}
     return upright
 
@@ -334,7 +354,7 @@ def _from_tensor(tensor):
 def load_image(
     source, # A path, a binary file, the bytes of one, a PIL image, or an array or tensor
     name:str=None, # What to call it in error messages; default: its file name
-) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds the EXIF and a true ICC profile of the source
+) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds a true ICC profile and what else the source says: EXIF, captions, dpi
     """Load a photo as a photo tool would: upright, 8 bits, and in sRGB, its colours converted through its ICC profile.
 
     Arrays are `(H,W)`, `(H,W,1)`, `(H,W,3)` or `(H,W,4)`: floats in [0, 1], uint16 with 16 bits, all other integers

@@ -277,6 +277,7 @@ class Painter:
         return [next(ab) if isinstance(p, _Photo) else None for p in photos]
 
 # %% ../../nbs/core/painting.ipynb #fca2506b
+_SEGMENT = 65000  # the most bytes of a caption that a JPEG has room for
 SIDES = dict(JPEG=65500, WEBP=16383)  # the most pixels in width or height that a kind of file has room for
 
 def _format(path, size):
@@ -290,19 +291,54 @@ def _format(path, size):
             f"output {path}: can't be written (over {most} pixels wide or high); give a .png or .tif")
     return format
 
+def _caption(info):
+    "The comment on a photo as bytes, under whatever name its file has it."
+    texts = info.get("text", {})
+    said = info.get("comment") or texts.get("Comment") or texts.get("Description") or b""
+    return said if isinstance(said, bytes) else said.encode()
+
+def _for_jpeg(info):
+    "Captions as a JPEG has them; IPTC is a resource of Photoshop's there. What is too long for a segment is left out."
+    iptc = info.get("iptc", b"")
+    block = b"Photoshop 3.0\08BIM\x04\x04\0\0" + len(iptc).to_bytes(4) + iptc + bytes(len(iptc)%2)
+    segment = b"\xff\xed" + (len(block) + 2).to_bytes(2) + block if 0 < len(iptc) < _SEGMENT else b""
+    long = dict(comment=_caption(info), xmp=info.get("xmp", b""))
+    return {name: value for name, value in long.items() if 0 < len(value) < _SEGMENT} | dict(extra=segment)
+
+def _for_png(info):
+    "Captions as a PNG has them."
+    from PIL.PngImagePlugin import PngInfo  # not earlier: this adds a kind of file to Pillow
+    texts = dict(info.get("text", {}))
+    if "comment" in info: texts["Comment"] = _caption(info).decode(errors="replace").replace("\0", "")
+    chunks = PngInfo()
+    for name, text in texts.items(): chunks.add_text(name, text)
+    if "xmp" in info: chunks.add_itxt("XML:com.adobe.xmp", info["xmp"].decode(errors="replace"))
+    return dict(pnginfo=chunks)
+
+def _for_tiff(info):
+    "Captions as a TIFF has them, among its EXIF."
+    exif = _exif(info.get("exif", b""))
+    if not of_the_photo(exif): exif = Image.Exif()
+    if _caption(info): exif.setdefault(ExifTags.Base.ImageDescription, _caption(info))
+    for name, tag in (("xmp", 700), ("iptc", 33723)):
+        if name in info: exif[tag] = info[name]
+    return dict(exif=exif)
+
+_CAPTIONS = dict(JPEG=_for_jpeg, PNG=_for_png, TIFF=_for_tiff, WEBP=lambda info: {"xmp": info.get("xmp", b"")})
+
 def save_like(
     image:Image.Image, # A picture from a `Colorizer`
     path, # Where to write it; its ending says what kind of file: .jpg, .png, .tif or .webp
     quality:int=95, # Of JPEG and WebP, 0 to 100
 ):
-    "Write a picture with the EXIF and the ICC profile of its photo."
+    "Write a picture with the ICC profile, EXIF, captions and resolution of its photo, as far as its kind of file can."
     format = _format(path, image.size)
-    kept = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
+    info = image.info
+    kept = {key: info[key] for key in ("exif", "icc_profile", "dpi") if info.get(key)}
     if format == "JPEG" and image.mode == "RGBA": image = Image.fromarray(load_rgb(np.asarray(image)))
     try:
         with quiet_readers(), replacing(path) as temporary:
-            if format == "TIFF" and "exif" in kept: kept["exif"] = of_the_photo(_exif(kept["exif"]))
-            image.save(temporary, format, quality=quality, **kept)
+            image.save(temporary, format, quality=quality, **kept | _CAPTIONS[format](info))
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
         raise ColorizeError(f"output {path}: can't be written ({reason})") from None

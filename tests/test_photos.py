@@ -11,7 +11,7 @@ from skimage import data
 from colorization import Colorizer
 from colorization.core.painting import save_like
 from colorization.eccv16 import ECCV16
-from colorization.lab import load_image, load_rgb
+from colorization.lab import load_image, load_rgb, rgb_to_lab
 
 # Primaries (x, y) of red, green and blue; the white point of all is D65.
 SRGB = [(.64, .33), (.30, .60), (.15, .06)]
@@ -265,3 +265,31 @@ def test_captions_and_resolution_stay(kind, ending, colorizer, tmp_path):
         if kind != "TIFF" or ending == "tif": assert found["comment"] == "caf\u00e9"
     if kind in ("JPEG", "TIFF") and ending in ("jpg", "tif"): assert found["iptc"] == IPTC
     if kind == "PNG" and ending == "png": assert found["title"] == "Kaffee"
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_names_as_long_as_the_file_system_takes(ending, colorizer, tmp_path):
+    path = tmp_path/("n"*(254 - len(ending)) + "." + ending)
+    save_like(colorizer(PHOTOS["coffee"][:40, :60]), path)
+    assert load_rgb(path).shape == (40, 60, 3) and [*tmp_path.iterdir()] == [path]
+
+
+def test_mpo_is_a_photo_in_a_folder(colorizer, tmp_path):
+    pages = [Image.fromarray(PHOTOS[name][:40, :60]) for name in ("coffee", "chelsea")]
+    (tmp_path/"twice.mpo").write_bytes(encoded(pages[0], "MPO", save_all=True, append_images=pages[1:]))
+    (source, result), = colorizer.folder(tmp_path)
+    assert source.name == "twice.mpo" and result.size == (60, 40)
+
+
+def test_lab_of_whole_numbers_is_refused():
+    import torch
+    says = "rgb: must be floats in .0, 1., got uint8; see `to_tensor`"
+    with pytest.raises(ValueError, match=says): rgb_to_lab(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+
+
+def test_refusals_say_what_would_help():
+    jpeg = encoded(PHOTOS["coffee"], "JPEG")
+    with pytest.raises(ValueError, match="truncated.*; the end of the file is missing: copy it again, or open it"):
+        load_image(jpeg[:len(jpeg)//2])
+    float_tiff = encoded(Image.fromarray(np.linspace(-.01, 1.02, 60, dtype=np.float32).reshape(6, 10)), "TIFF")
+    with pytest.raises(ValueError, match="found -0.01…1.02; clip them to 0…1"): load_image(float_tiff)

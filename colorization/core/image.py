@@ -26,7 +26,7 @@ def photo_names(
     names, # Paths within a folder
 ) -> list: # Those that are named like an image, and not hidden
     "The names of photos among others."
-    readable = {ending for ending, format in Image.registered_extensions().items() if format in Image.OPEN}
+    readable = {ending for ending, format in Image.registered_extensions().items() if format in {*Image.OPEN, "MPO"}}  # opened as JPEG
     endings = readable | HEIF_ENDINGS
     def hidden(name): return any(part.startswith(".") for part in name.parts)
     return [name for name in names if name.suffix.lower() in endings and not hidden(name)]
@@ -210,11 +210,14 @@ def why_unreadable(
         return "is on the web; download it first, and give the file" if "://" in str(source) else "no such file"
     if isinstance(error, IsADirectoryError): return "is a folder; give the files in it"
     if isinstance(error, Image.UnidentifiedImageError): return _why_unknown(source)
-    return f"can't be read ({' '.join(str(error).split()) or type(error).__name__})"
+    reason = f"can't be read ({' '.join(str(error).split()) or type(error).__name__})"
+    cut = "; the end of the file is missing: copy it again, or open it in a photo editor and save what is there"
+    return reason + cut if "truncated" in reason else reason
 
 # %% ../../nbs/core/image.ipynb #51b566c9
 def _advice(a, top):
     "What to do about pixels that are too large."
+    if top == 1 and a.min() > -1 and a.max() < 2: return "; clip them to 0…1"
     fits = [limit for limit in (255, 65535) if 0 <= a.min() and a.max() <= limit]
     if not fits: return ""
     return f"; divide them by {fits[0]}" if top == 1 else "; if they have 16 bits, give them as uint16"
@@ -354,7 +357,7 @@ def _from_tensor(tensor):
 def load_image(
     source, # A path, a binary file, the bytes of one, a PIL image, or an array or tensor
     name:str=None, # What to call it in error messages; default: its file name
-) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds a true ICC profile and what else the source says: EXIF, captions, dpi
+) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds what the source says of it
     """Load a photo as a photo tool would: upright, 8 bits, and in sRGB, its colours converted through its ICC profile.
 
     Arrays are `(H,W)`, `(H,W,1)`, `(H,W,3)` or `(H,W,4)`: floats in [0, 1], uint16 with 16 bits, all other integers

@@ -26,8 +26,9 @@ def photo_names(
     names, # Paths within a folder
 ) -> list: # Those that are named like an image, and not hidden
     "The names of photos among others."
-    readable = {ending for ending, format in Image.registered_extensions().items() if format in {*Image.OPEN, "MPO"}}  # opened as JPEG
-    endings = readable | HEIF_ENDINGS
+    kinds = Image.registered_extensions()
+    opened = {*Image.OPEN, "MPO"}  # an MPO as a JPEG
+    endings = HEIF_ENDINGS | {ending for ending, kind in kinds.items() if kind in opened}
     def hidden(name): return any(part.startswith(".") for part in name.parts)
     return [name for name in names if name.suffix.lower() in endings and not hidden(name)]
 

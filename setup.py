@@ -8,7 +8,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here/"settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-names = ("bench", "cluster", "demo", "heif", "onnx", "tensorboard")
+names = ("bench", "cluster", "demo", "heif", "onnx", "tensorboard", "tiff")
 extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 developing = [package for name in ("demo", "heif", "onnx", "tensorboard") for package in extras[name]]
 licenses = {"mit": "MIT"}

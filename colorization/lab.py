@@ -83,6 +83,8 @@ def rgb_to_lab(
     rgb:torch.Tensor, # float `(B,3,H,W)` in [0, 1]
 ) -> torch.Tensor: # `(B,3,H,W)`: L in [0, 100], a and b in about [-110, 110]
     "sRGB to CIELAB (D65, 2° observer, as scikit-image's `rgb2lab`): batched, differentiable, on any device."
+    if not rgb.is_floating_point():
+        raise ImageError(f"rgb: must be floats in [0, 1], got {str(rgb.dtype).removeprefix('torch.')}; see `to_tensor`")
     relative_xyz = _matmul(XYZ_FROM_RGB/WHITE[:, None], linear(rgb))
     x, y, z = cube_root(relative_xyz).unbind(-3)
     return torch.stack([116*y - 16, 500*(x - y), 200*(y - z)], -3)

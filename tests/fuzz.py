@@ -239,7 +239,8 @@ class Worker:
 
 def wrong(name, done):
     "What is wrong with what became of a file: a list, empty if all is well."
-    ours = re.compile(re.escape(name) + ": its .* it is ignored|[01] coloured, 0 already there, [01] failed; .*")
+    notices = f"{re.escape(name)}: (its .* it is ignored|has .* is used)"
+    ours = re.compile(notices + "|[01] coloured, 0 already there, [01] failed; .*")
     said = [line for line in done["said"].splitlines() if not ours.fullmatch(line)]
     refusal = re.compile(f"colorization: {re.escape(name)}: .+")
     refused = len(said) == 1 and refusal.fullmatch(said[0]) and said[0].isprintable()

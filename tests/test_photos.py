@@ -5,12 +5,13 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 from skimage import data
 
 from colorization import Colorizer
+from colorization.core.painting import save_like
 from colorization.eccv16 import ECCV16
-from colorization.lab import load_image, load_rgb
+from colorization.lab import load_image, load_rgb, rgb_to_lab
 
 # Primaries (x, y) of red, green and blue; the white point of all is D65.
 SRGB = [(.64, .33), (.30, .60), (.15, .06)]
@@ -210,6 +211,7 @@ def test_the_package_is_quick_to_import(python):
 import sys, colorization
 print('torch' in sys.modules, 'numpy' in sys.modules)
 from colorization import Colorizer
+from colorization.core.painting import save_like
 print(Colorizer.__module__, 'torch' in sys.modules)
 try: colorization.Colourizer
 except AttributeError as e: print(e)
@@ -217,3 +219,77 @@ except AttributeError as e: print(e)
     done = python(code)
     unknown = "module 'colorization' has no attribute 'Colourizer'"
     assert done.stdout.splitlines() == ["False False", "colorization.colorize True", unknown], done.stderr
+
+
+XMP = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><a>Lyon</a></x:xmpmeta><?xpacket end="w"?>'
+IPTC = b"\x1c\x02\x78\0\x07harbour"  # a caption
+
+
+def captioned(kind):
+    "A photo with all captions that its kind of file has, and 600 dpi."
+    photo, comment = Image.fromarray(PHOTOS["coffee"][:40, :60]), "caf\u00e9"
+    if kind == "JPEG":
+        block = b"Photoshop 3.0\08BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
+        segment = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+        return encoded(photo, kind, xmp=XMP, comment=comment.encode(), dpi=(600, 600), extra=segment)
+    if kind == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("Comment", comment)
+        texts.add_text("Title", "Kaffee", zip=True)
+        texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        return encoded(photo, kind, pnginfo=texts, dpi=(600, 600))
+    if kind == "WEBP": return encoded(photo, kind, xmp=XMP)
+    return encoded(photo, kind, tiffinfo={700: XMP, 33723: IPTC, 270: comment.encode()}, dpi=(600, 600))
+
+
+def captions(path):
+    "What the file of a result says."
+    image = Image.open(path)
+    image.load()
+    info, tags = image.info, getattr(image, "tag_v2", {})
+    comment = info.get("comment") or info.get("Comment") or tags.get(270, "").encode("latin-1")
+    return dict(
+        xmp=info.get("xmp"), iptc=info.get("photoshop", {}).get(0x0404) or tags.get(33723), title=info.get("Title"),
+        comment=comment.decode() if isinstance(comment, bytes) else comment,
+        dpi=tuple(map(round, info["dpi"])) if "dpi" in info else None)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_captions_and_resolution_stay(kind, ending, colorizer, tmp_path):
+    save_like(colorizer(captioned(kind)), tmp_path/f"result.{ending}")
+    found = captions(tmp_path/f"result.{ending}")
+    assert found["xmp"] == XMP
+    if kind != "WEBP" != ending.upper(): assert found["dpi"] == (600, 600)
+    if "WEBP" not in (kind, ending.upper()) and (kind, ending) != ("TIFF", "png"):
+        if kind != "TIFF" or ending == "tif": assert found["comment"] == "caf\u00e9"
+    if kind in ("JPEG", "TIFF") and ending in ("jpg", "tif"): assert found["iptc"] == IPTC
+    if kind == "PNG" and ending == "png": assert found["title"] == "Kaffee"
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_names_as_long_as_the_file_system_takes(ending, colorizer, tmp_path):
+    path = tmp_path/("n"*(254 - len(ending)) + "." + ending)
+    save_like(colorizer(PHOTOS["coffee"][:40, :60]), path)
+    assert load_rgb(path).shape == (40, 60, 3) and [*tmp_path.iterdir()] == [path]
+
+
+def test_mpo_is_a_photo_in_a_folder(colorizer, tmp_path):
+    pages = [Image.fromarray(PHOTOS[name][:40, :60]) for name in ("coffee", "chelsea")]
+    (tmp_path/"twice.mpo").write_bytes(encoded(pages[0], "MPO", save_all=True, append_images=pages[1:]))
+    (source, result), = colorizer.folder(tmp_path)
+    assert source.name == "twice.mpo" and result.size == (60, 40)
+
+
+def test_lab_of_whole_numbers_is_refused():
+    import torch
+    says = "rgb: must be floats in .0, 1., got uint8; see `to_tensor`"
+    with pytest.raises(ValueError, match=says): rgb_to_lab(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+
+
+def test_refusals_say_what_would_help():
+    jpeg = encoded(PHOTOS["coffee"], "JPEG")
+    with pytest.raises(ValueError, match="truncated.*; the end of the file is missing: copy it again, or open it"):
+        load_image(jpeg[:len(jpeg)//2])
+    float_tiff = encoded(Image.fromarray(np.linspace(-.01, 1.02, 60, dtype=np.float32).reshape(6, 10)), "TIFF")
+    with pytest.raises(ValueError, match="found -0.01…1.02; clip them to 0…1"): load_image(float_tiff)

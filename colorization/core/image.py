@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENDINGS', 'HEIF_ENDINGS', 'SRGB', 'photo_endings', 'photo_names', 'files_in', 'photos_in', 'quiet_readers',
-           'add_heif', 'open_image', 'check_size', 'why_unreadable', 'load_image', 'load_rgb']
+           'add_heif', 'check_size', 'open_image', 'why_unreadable', 'load_image', 'load_rgb']
 
 # %% ../../nbs/core/image.ipynb #a3203d58
 import ctypes, io, logging, os, re, struct, threading, warnings
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, _imaging, ImageCms, ImageOps
 
 from .checks import ColorizeError, ImageError
+from .tiff import bits, decode, described, for_pillow, iptc, is_tiff, largest, pages
 
 # %% ../../nbs/core/image.ipynb #ddd33647
 ENDINGS = dict(JPEG="jpg", PNG="png", TIFF="tif", WEBP="webp")  # of the files that can be written, by Pillow's names
@@ -76,7 +77,7 @@ def photos_in(
     return sorted(folder/name for name in photo_names(map(Path, files_in(folder))) if (folder/name).is_file())
 
 # %% ../../nbs/core/image.ipynb #opn00007
-_PILLOW_LOG, _NO_HANDLER = logging.getLogger("PIL"), logging.NullHandler()
+_LOGS, _NO_HANDLER = [logging.getLogger(name) for name in ("PIL", "tifffile")], logging.NullHandler()
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)  # as an entry of `warnings.filters`
 
 @cache
@@ -90,13 +91,13 @@ def _libtiff():
 def _silence():
     "Silence Pillow, and libtiff, whose handler is given back."
     if _IGNORE_PILLOW not in warnings.filters: warnings.filters.append(_IGNORE_PILLOW)  # what was asked for comes first
-    _PILLOW_LOG.addHandler(_NO_HANDLER)
+    for log in _LOGS: log.addHandler(_NO_HANDLER)
     return _libtiff()(None)
 
 def _put_back(handler):
     "Undo `_silence`."
     with suppress(ValueError): warnings.filters.remove(_IGNORE_PILLOW)
-    _PILLOW_LOG.removeHandler(_NO_HANDLER)
+    for log in _LOGS: log.removeHandler(_NO_HANDLER)
     _libtiff()(handler)
 
 # %% ../../nbs/core/image.ipynb #216d4b5b
@@ -124,10 +125,8 @@ def add_heif():
         from pillow_heif import register_heif_opener
         register_heif_opener()
 
-def open_image(
-    source, # A path or a binary file object
-) -> Image.Image: # Not decoded yet
-    "Open an image file, HEIC as well."
+def _known(source):
+    "An image file of a kind that Pillow knows, HEIC as well."
     try: return Image.open(source)
     except Image.UnidentifiedImageError:
         add_heif()
@@ -151,6 +150,78 @@ def check_size(
         f"{name}: says it has {image.width}×{image.height} pixels, but is only {size:,} bytes long; "
         "if it is a photo all the same, save it smaller")
 
+# %% ../../nbs/core/image.ipynb #4d68f712
+@cache
+def _warn(line):
+    "Say something once."
+    logging.getLogger("colorization").warning(line)
+
+def _one_of(pages, name):
+    "The page that is the photo."
+    page = largest(pages)
+    if len(pages) > 1: _warn(f"{name}: has {len(pages)} pages; only the largest, page {page.index + 1}, is used")
+    return page
+
+def _first_picture(image, name):
+    "An image at its first picture; others are named."
+    if image.format not in ("AVIF", "GIF", "PNG", "WEBP"): return image
+    try: count = getattr(image, "n_frames", 1)
+    except Exception: count = 1  # damaged, after the first
+    image.seek(0)
+    if count > 1: _warn(f"{name}: has {count} pictures; only the first is used")
+    return image
+
+# %% ../../nbs/core/image.ipynb #a5d2c5e2
+def _why_undecoded(error):
+    "What is wrong with a TIFF that tifffile doesn't read."
+    if isinstance(error, ImportError): return "is a TIFF that Pillow can't read as it is meant; pip install tifffile"
+    if "imagecodecs" in str(error):
+        return "is a TIFF that needs the extra tiff; in a clone of this project: pip install '.[tiff]'"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"is a TIFF that can't be read ({reason}); convert it to RGB or gray of 8 or 16 bits"
+
+def _without_pillow(page, name):
+    "A page of a TIFF, read by tifffile, as a PIL image in 8 bits."
+    check_size(page, name)
+    try: colours, alpha, mode = decode(page)
+    except Exception as e: raise ImageError(f"{name}: {_why_undecoded(e)}") from None
+    image = Image.frombytes(mode, colours.shape[1::-1], _to_uint8(colours, name).tobytes())
+    image.format, image.info = "TIFF", described(page)
+    if alpha is None: return image
+    if mode not in ("L", "RGB"): image = image.convert("RGB")
+    image.putalpha(Image.fromarray(_to_uint8(alpha, name)))
+    return image
+
+# %% ../../nbs/core/image.ipynb #5d2ddb86
+def _tiff(file, image, name):
+    "The photo in a TIFF, of which Pillow has made this image, or None."
+    found = pages(file)
+    if not found: return image
+    page = _one_of(found, name)
+    if image and for_pillow(page.tags):
+        with suppress(Exception):
+            image.seek(page.index)
+            return image
+    return _without_pillow(page, name)
+
+def _unknown_tiff(source, name):
+    "A TIFF that Pillow doesn't open; None, if it isn't one."
+    with open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source) as file:
+        return _tiff(file, None, name) if is_tiff(file) else None
+
+# %% ../../nbs/core/image.ipynb #33c69c49
+def open_image(
+    source, # A path or a binary file object
+    name:str=None, # What to call it in messages; default: its file name
+) -> Image.Image: # Not decoded yet, if it can be left to Pillow
+    "Open the photo in an image file."
+    if name is None: name = _name(source)
+    try: image = _known(source)
+    except Image.UnidentifiedImageError:
+        if image := _unknown_tiff(source, name): return image
+        raise
+    return _tiff(image.fp, image, name) if image.format == "TIFF" else _first_picture(image, name)
+
 # %% ../../nbs/core/image.ipynb #opn00013
 def _why_unknown(source):
     "What is wrong with a file of a kind that Pillow doesn't know."
@@ -173,11 +244,14 @@ def why_unreadable(
         return "is on the web; download it first, and give the file" if "://" in str(source) else "no such file"
     if isinstance(error, IsADirectoryError): return "is a folder; give the files in it"
     if isinstance(error, Image.UnidentifiedImageError): return _why_unknown(source)
-    return f"can't be read ({' '.join(str(error).split()) or type(error).__name__})"
+    reason = f"can't be read ({' '.join(str(error).split()) or type(error).__name__})"
+    cut = "; the end of the file is missing: copy it again, or open it in a photo editor and save what is there"
+    return reason + cut if "truncated" in reason else reason
 
 # %% ../../nbs/core/image.ipynb #51b566c9
 def _advice(a, top):
     "What to do about pixels that are too large."
+    if top == 1 and a.min() > -1 and a.max() < 2: return "; clip them to 0…1"
     fits = [limit for limit in (255, 65535) if 0 <= a.min() and a.max() <= limit]
     if not fits: return ""
     return f"; divide them by {fits[0]}" if top == 1 else "; if they have 16 bits, give them as uint16"
@@ -203,9 +277,10 @@ def _array_image(a, name):
         raise ImageError(f"{name}: shape {a.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
     return Image.fromarray(np.ascontiguousarray(_to_uint8(a, name)))
 
-def _eight_bits(image, format, name):
-    "An image of mode I or F, from a file of this format, in 8 bits."
+def _eight_bits(image, format, name, bits=None):
+    "An image of mode I or F, from a file of this format, and of a TIFF with so many bits, in 8 bits."
     a = np.asarray(image)
+    if bits == 12: a = np.round(a*(65535/4095)).astype(np.uint16)
     if image.mode == "I" and format in ("PNG", "PPM"): a = a.astype(np.uint16)
     return Image.fromarray(_to_uint8(a, name))
 
@@ -237,11 +312,6 @@ def _to_srgb(profile):
     return mode, transform if mode != "RGB" or _changes_colours(transform) else None
 
 # %% ../../nbs/core/image.ipynb #6ebf7f50
-@cache
-def _warn(line):
-    "Say something once."
-    logging.getLogger("colorization").warning(line)
-
 def _in_srgb(image, profile, name):
     "The image in RGB, its colours converted to sRGB; with a profile that is true for it, or None."
     try:
@@ -265,18 +335,39 @@ def _turned(image, name):
         plain.info.pop("exif", None)
         return plain
 
+def _resolution(image):
+    "Pixels per inch of an opened image, across and down as it is shown; None where its file doesn't say."
+    exif, dpi = image.getexif(), image.info.get("dpi")
+    guessed = image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit") and 282 not in exif
+    if guessed or not dpi or not all(1 < value < 65536 for value in dpi): return None
+    across, down = map(float, dpi)
+    return (down, across) if exif.get(0x0112, 1) > 4 else (across, down)
+
+def _captions(image, turned):
+    "What else an opened image's file says of the photo: comment, PNG's texts, XMP, IPTC and resolution."
+    info, xmp = turned.info, turned.info.get("xmp")
+    texts = {key: value for key, value in info.items() if isinstance(value, str)} if image.format == "PNG" else {}
+    texts = {key: value for key, value in texts.items() if not key.startswith(("Raw profile type", "XML:"))}
+    found = info.get("iptc") or info.get("photoshop", {}).get(0x0404) or iptc(getattr(image, "tag_v2", {}))
+    captions = dict(
+        comment=info.get("comment"), text=texts, iptc=found, xmp=xmp.encode() if isinstance(xmp, str) else xmp)
+    with suppress(Exception): captions["dpi"] = _resolution(image)
+    return captions
+
 def _upright(image, name):
-    "A PIL image, upright, as RGB or RGBA of 8 bits, in sRGB; its `.info` holds EXIF and a profile that is true."
+    "A PIL image, upright, as RGB or RGBA of 8 bits, in sRGB; its `.info` holds what its file says."
     upright = _turned(image, name)
+    captions = _captions(image, upright)
     exif, profile = upright.info.get("exif"), upright.info.get("icc_profile")
-    if upright.mode.startswith(("I", "F")): upright = _eight_bits(upright, image.format, name)
+    if upright.mode == "LAB": upright, profile = upright.convert("RGB"), None
+    if upright.mode.startswith(("I", "F")): upright = _eight_bits(upright, image.format, name, bits(image))
     elif upright.has_transparency_data:
         upright = upright.convert("LA" if upright.mode in ("L", "LA", "La") else "RGBA")
     alpha = upright.getchannel("A") if "A" in upright.getbands() else None
     if profile: upright, profile = _in_srgb(upright, profile, name)
     else: upright = upright.convert("RGB")
     if alpha: upright.putalpha(alpha)
-    kept = dict(exif=exif, icc_profile=profile)
+    kept = dict(exif=exif, icc_profile=profile) | captions
     upright.info = {key: value for key, value in kept.items() if value}
     return upright
 
@@ -286,6 +377,13 @@ def _name(source):
     if isinstance(source, (str, Path)): return os.fspath(source)
     return getattr(source, "filename", "") or getattr(source, "name", "") or "image"
 
+def _as_meant(image, name):
+    "An image that was opened elsewhere; read anew, if Pillow reads it as what it isn't."
+    tags, file = getattr(image, "tag_v2", None), getattr(image, "fp", None)
+    if tags is None or for_pillow(tags): return image
+    if file and not file.closed: return _without_pillow(pages(file)[image.tell()], name)
+    raise ImageError(f"{name}: Pillow doesn't read this TIFF as it is meant; give the file instead of the image")
+
 def _from_tensor(tensor):
     "A tensor as an array; NumPy doesn't have all types of floats."
     return (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
@@ -293,7 +391,7 @@ def _from_tensor(tensor):
 def load_image(
     source, # A path, a binary file, the bytes of one, a PIL image, or an array or tensor
     name:str=None, # What to call it in error messages; default: its file name
-) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds the EXIF and a true ICC profile of the source
+) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds what the source says of it
     """Load a photo as a photo tool would: upright, 8 bits, and in sRGB, its colours converted through its ICC profile.
 
     Arrays are `(H,W)`, `(H,W,1)`, `(H,W,3)` or `(H,W,4)`: floats in [0, 1], uint16 with 16 bits, all other integers
@@ -307,7 +405,8 @@ def load_image(
         raise ImageError(f"{name}: a {type(source).__name__} is no image; give a path, a file, a PIL image or an array")
     try:
         with quiet_readers():
-            image = source if isinstance(source, Image.Image) else open_image(source)
+            is_open = isinstance(source, Image.Image)
+            image = _as_meant(source, name) if is_open else open_image(source, name)
             return _upright(check_size(image, name), name)
     except ImageError: raise
     except Exception as e: raise ImageError(f"{name}: {why_unreadable(source, e)}") from None

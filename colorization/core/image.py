@@ -27,8 +27,9 @@ _NOT_DRAWN = {"BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow's names of what it recog
 def photo_endings(
 ) -> frozenset: # In small letters, with their dots
     "How the names of photos end."
-    drawn = Image.OPEN.keys() | {"MPO"}
-    readable = {ending for ending, format in Image.registered_extensions().items() if format in drawn - _NOT_DRAWN}
+    formats = Image.registered_extensions()  # loads what Pillow can open
+    drawn = {*Image.OPEN, "MPO"} - _NOT_DRAWN
+    readable = {ending for ending, format in formats.items() if format in drawn}
     return frozenset(readable | HEIF_ENDINGS)
 
 def photo_names(

@@ -298,7 +298,7 @@ def gray_photos(folder, n, *coloured):
 def test_only_gray_photos_are_said(tmp_path, capsys):
     folder = gray_photos(tmp_path/"photos", 6)
     assert len(load_photos(str(folder))) == 5
-    said = "all 5 photos are gray, so there is no colour to learn"
+    said = "all 6 photos are gray, so there is no colour to learn"
     assert capsys.readouterr().out == f"dataset {folder}, train: {said}\n"
 
 

@@ -48,7 +48,7 @@ def fill(folder, photos):
 def prepared(tmp_path_factory):
     "What the pages speak of: photos, and a run that was begun."
     folder = tmp_path_factory.mktemp("prepared")
-    Image.fromarray(data.coffee()).save(folder/"photo.jpg")
+    for photo in ("photo.jpg", "scan.tif"): Image.fromarray(data.coffee()).save(folder/photo)
     for photos in ("photos", "my-photos"): fill(folder/photos, 20)
     fill(folder/"holiday", 2)
     with chdir(folder): finetune(dataset="photos", epochs=1, run_dir="runs/mine")

@@ -115,7 +115,7 @@ def test_the_study_shows_its_loops(pages, name, shown):
 
 
 def test_size(pages):
-    assert sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file()) <= 10e6
+    assert sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file()) <= 11e6
 
 
 class Handler(SimpleHTTPRequestHandler):

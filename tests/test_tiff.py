@@ -255,6 +255,12 @@ def test_a_hollow_tiff_is_refused_before_it_is_decoded():
     with pytest.raises(ImageError, match=says): load_image(file, "hollow")
 
 
+@pytest.mark.parametrize("sides", [dict(width=0, height=4), dict(width=4, height=0)])
+def test_a_tiff_without_pixels_is_refused(sides):
+    file = by_hand("<", bytes(32), bits=16, meaning=0, **sides)
+    with pytest.raises(ImageError, match="empty: .*it has no pixels"): load_image(file, "empty")
+
+
 def test_turned_and_described(tmp_path):
     exif = [(274, 3, 1, 6, True), (271, 2, 6, "Maker", True)]
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

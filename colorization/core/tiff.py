@@ -145,6 +145,7 @@ def _samples(page):
     "All numbers of a page, `(H,W,samples)`."
     if page.axes not in ("YX", "YXS", "SYX"): raise ValueError(f"its axes are {page.axes}")
     a = page.asarray(maxworkers=1)
+    if not a.size: raise ValueError("it has no pixels")
     if page.axes == "YX": a = a[..., None]
     return _stretched(np.moveaxis(a, 0, -1) if page.axes == "SYX" else a, page.bitspersample)
 

@@ -13,12 +13,11 @@ from glob import glob
 from itertools import count, takewhile
 from pathlib import Path
 
-import psutil
 from PIL import Image
 from tqdm import tqdm
 
 from ..core.checks import ColorizationError, ColorizeError, check_number
-from ..core.disk import MACHINE, check_writable, own_ending, replacing
+from ..core.disk import check_writable, left_behind, own_ending, replacing
 from ..core.image import ENDINGS, photos_in
 from ..core.painting import save_like
 from ..core.weights import FILE, is_onnx, sha256
@@ -306,10 +305,8 @@ def remove_leftovers(
     "Remove the temporary files of results that a killed process of this machine has left; no other process's."
     ours = {p.parent/own_ending(p.name) for p in targets}
     for folder in {p.parent for p in targets}:
-        for path in folder.glob(f".[0-9]*-{MACHINE}-*"):
-            process, _, name = path.name[1:].split("-", 2)
-            killed = process.isdecimal() and not psutil.pid_exists(int(process))
-            if killed and folder/name in ours: path.unlink(missing_ok=True)
+        for path, name in left_behind(folder):
+            if folder/name in ours: path.unlink(missing_ok=True)
 
 # %% ../../nbs/jobs/local.ipynb #job00002
 class Job:

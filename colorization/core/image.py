@@ -205,9 +205,13 @@ def _tiff(file, image, name):
             return image
     return _without_pillow(page, name)
 
+def _binary(source):
+    "A path as a binary file, to be closed; a file stays as it is."
+    return open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source)
+
 def _unknown_tiff(source, name):
     "A TIFF that Pillow doesn't open; None, if it isn't one."
-    with open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source) as file:
+    with _binary(source) as file:
         return _tiff(file, None, name) if is_tiff(file) else None
 
 # %% ../../nbs/core/image.ipynb #33c69c49
@@ -226,7 +230,7 @@ def open_image(
 # %% ../../nbs/core/image.ipynb #opn00013
 def _why_unknown(source):
     "What is wrong with a file of a kind that Pillow doesn't know."
-    with open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source) as f:
+    with _binary(source) as f:
         f.seek(0)
         head = f.read(12)
     box, brand = head[4:8], head[8:]

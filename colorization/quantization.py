@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['REACH', 'SIDE', 'ab_bins', 'show_bins', 'encode', 'quarter', 'nearest_bins', 'soft_encode', 'bin_frequencies',
-           'rebalancing_weights', 'anneal', 'decode']
+           'imagenet_prior', 'rebalancing_weights', 'anneal', 'decode']
 
 # %% ../nbs/02_quantization.ipynb #94aba98d
 from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 import torch
@@ -110,8 +111,9 @@ def _candidate_table():
 def nearest_bins(
     ab:torch.Tensor, # `(B,2,H,W)` in Lab units
     sigma:float=5, # Standard deviation of the Gaussian, in Lab units
-) -> tuple: # Indices int64 `(B,5,H,W)` and their weights float32 `(B,5,H,W)`, which sum to 1
-    "The 5 nearest bins of each pixel and their Gaussian weights (Zhang et al. 2016, §2.2)."
+) -> tuple: # Indices int64 `(B,5,H,W)`, the nearest first, and their weights float32 `(B,5,H,W)`, which sum to 1
+    "The 5 nearest bins of each pixel and their Gaussian weights (Zhang et al. 2016, §2.1)."
+    check_number("sigma", sigma, above=True)
     cell = _cell(ab)
     a, b = ab.clamp(-10*REACH - 5, 10*REACH + 5)[..., None].unbind(1)
     candidates, bin_a, bin_b = (table.to(ab.device)[cell] for table in _candidate_table())
@@ -123,7 +125,7 @@ def soft_encode(
     ab:torch.Tensor, # `(B,2,H,W)` in Lab units
     sigma:float=5, # Standard deviation of the Gaussian, in Lab units
 ) -> torch.Tensor: # float32 `(B,313,H,W)`; sums to 1 over the bins
-    "Soft encoding of ab over its 5 nearest bins (Zhang et al. 2016, §2.2)."
+    "Soft encoding of ab over its 5 nearest bins (Zhang et al. 2016, §2.1)."
     index, weights = (x.movedim(1, -1) for x in nearest_bins(ab, sigma))
     zeros = weights.new_zeros(*index.shape[:-1], len(_bins()))
     return zeros.scatter_(-1, index, weights).movedim(-1, 1)
@@ -145,9 +147,15 @@ def bin_frequencies(
         counts += labels.flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()
 
+# %% ../nbs/02_quantization.ipynb #4fff8a26
+def imagenet_prior() -> torch.Tensor: # float32 `(313,)`, sums to 1
+    "Share of each bin among the photos of ImageNet, smoothed, as released by Zhang et al. (2016)."
+    return torch.tensor(np.loadtxt(files("colorization")/"imagenet_prior.txt"), dtype=torch.float32)
+
 # %% ../nbs/02_quantization.ipynb #ffd98ee9
 def _smooth(p, sigma):
-    "Spread each bin's share over its neighbours with a Gaussian of the ab distance."
+    "Spread each bin's share over its neighbours with a Gaussian of the ab distance; 0: leave it there."
+    if sigma == 0: return p
     bins = ab_bins().to(p)
     kernel = (-torch.cdist(bins, bins)**2/(2*sigma**2)).softmax(0)
     return kernel @ p
@@ -156,15 +164,17 @@ def rebalancing_weights(
     frequencies:torch.Tensor, # Share of each bin, `(313,)`, sums to 1
     scheme:str="inverse", # `inverse` (1/p) or `smoothed` (Zhang et al. 2016, Eq. 4)
     mix:float=0.5, # λ of `smoothed`: 0 is the smoothed prior alone, 1 is no rebalancing
-    sigma:float=5, # Standard deviation of the smoothing of `smoothed`, in Lab units
+    sigma:float=5, # Standard deviation of the smoothing of `smoothed`, in Lab units; 0: none
 ) -> torch.Tensor: # float32 `(313,)`, with expected weight 1
     "Weight of each bin in the loss; rare colours count more."
     check_choice("scheme", scheme, ("inverse", "smoothed"))
-    p = frequencies.double()
+    check_number("mix", mix, high=1)
+    check_number("sigma", sigma)
+    p = mixed = frequencies.double()
     if scheme == "smoothed":
         p = _smooth(p, sigma)
-        weights = 1/((1 - mix)*p + mix/len(p))
-    else: weights = torch.where(p > 0, 1/p.clamp(min=1e-30), 0)
+        mixed = (1 - mix)*p + mix/len(p)
+    weights = torch.where(mixed > 0, 1/mixed.clamp(min=1e-30), 0)
     return (weights/(p*weights).sum()).float()
 
 # %% ../nbs/02_quantization.ipynb #170b5b50

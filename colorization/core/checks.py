@@ -95,14 +95,15 @@ COUNT = dict(low=0, kind=int)
 RANGES = dict(  # for `check_number`
     epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), accumulate=COUNT | dict(low=1),
     size=COUNT | dict(low=32), seed=COUNT | dict(high=2**32 - 1), workers=COUNT, save_minutes=dict(),
-    min_colourfulness=dict(),
+    min_colourfulness=dict(), mix=dict(high=1),
     lr=dict(above=True), discriminator_lr=dict(above=True),
     adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),
     smoothing=dict(low=0.5, high=1, above=True), temperature=dict(high=1))
 # Of training and of colouring; auto: bf16 where the hardware computes in it
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CHOICES = dict(  # for `check_choice`
-    rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=PRECISIONS,
+    rebalance=("smoothed", "inverse", "none"), prior=("data", "imagenet"), labels=("hard", "soft"),
+    objective=("classification", "regression"), precision=PRECISIONS,
     resume=(True, False), streaming=(False, True), tensorboard=(False, True))
 SPLITS = ("train", "validation", "test")  # of the embedded photos
 ENGINES = ("local", "ray")  # where a job of many photos runs: on this machine, or on a Ray cluster

@@ -92,7 +92,8 @@ def _versions():
     names = ("torch", "torchvision", "numpy", "scikit-image", "datasets", "accelerate")
     return dict(python=platform.python_version(), colorization=__version__) | {n: version(n) for n in names}
 
-_LATER = dict(min_colourfulness=0)  # parameters that older records don't have, as they were then
+# Parameters that older records don't have, as they were then
+_LATER = dict(min_colourfulness=0, mix=0.5, prior="data", labels="hard")
 
 def _differences(old, new):
     "Names and values of the parameters in which two records differ."

@@ -127,6 +127,8 @@ def finetune(
     streaming:bool=False, # Read photos while they are used
     min_colourfulness:float=0, # Leave out photos with less colour; 0 is gray
     tensorboard:bool=False, # Log the losses for TensorBoard, too
+    cache:str="auto", # Keep a GPU's photos: `auto`, `device`, `memory`, `none`
+    deterministic:bool=False, # The same numbers again on a GPU; slower
 ) -> Run: # The finished run
     """Class-rebalanced cross-entropy with Adam; a picture, scores and a checkpoint after every epoch.
 
@@ -137,13 +139,16 @@ def finetune(
     photos = {name: opened(name) for name in (split, valid_split)}
     run = Run(params, photos, first_photo(photos[valid_split]))
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)
-    kept_out = {"test": pairs_of(opened(test_split))} if test_split else {}
+    kept_out = opened(test_split) if test_split else None
 
     accelerator = start_accelerator(seed, precision, accumulate, run.folder if tensorboard else None)
     network = start_network(accelerator, model, size, objective)
-    train = training_batches(accelerator, pairs_of(photos[split], augment=True, seed=seed), batch_size, workers)
-    valid = validation_batches(accelerator, pairs_of(photos[valid_split]), batch_size, workers)
-    frequencies = split_frequencies(photos[split], size, run.bins, workers)
+    how = (batch_size, workers, cache)
+    train = training_batches(accelerator, pairs_of(photos[split], augment=True, seed=seed), *how)
+    valid = validation_batches(accelerator, pairs_of(photos[valid_split]), *how)
+    scored = dict(valid=valid.dataset)
+    if test_split: scored["test"] = validation_batches(accelerator, pairs_of(kept_out), *how).dataset
+    frequencies = split_frequencies(photos[split], size, run.bins, workers, train)
     groups = frequency_groups(frequencies)
     weights = loss_weights(frequencies, rebalance, mix, prior).to(accelerator.device)
     model, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))
@@ -164,5 +169,5 @@ def finetune(
                 for l_norm, ab_norm in epoch.validation(valid):
                     truth = true_labels(ab_norm, objective, labels)
                     epoch.log(valid_loss=colour_loss(network(l_norm), truth, weights))
-            epoch.row |= colour_scores(network, dict(valid=valid.dataset) | kept_out, groups)
+            epoch.row |= colour_scores(network, scored, groups)
     return run

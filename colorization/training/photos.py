@@ -295,7 +295,10 @@ def training_batches(
     processes = accelerator.num_processes
     if processes > 1 and len(pairs) < batch_size*processes:
         problem = f"{batch_size} in {processes} processes is more than the {len(pairs)} photos"
-        raise RunError(f"batch_size: {problem}; give at most {len(pairs)//processes}, or fewer processes")
+        most = len(pairs)//processes
+        advice = f"give at most {most}, or fewer processes"
+        if not most: advice = "start no more processes than photos, and give 1"
+        raise RunError(f"batch_size: {problem}; {advice}")
     return photo_loader(accelerator, pairs, True, batch_size=batch_size, num_workers=workers,
                         worker_init_fn=_undisturbed, drop_last=len(pairs) >= batch_size*processes)
 

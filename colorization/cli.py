@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TEMPERATURE', 'DATASET', 'MODEL', 'PAINTER', 'RUN_DIR', 'PACKAGES', 'COMMANDS', 'at_least', 'within', 'one_of',
-           'checked_by', 'writable', 'device', 'add_model', 'add_dataset', 'options_of', 'add_colorize', 'score',
-           'add_evaluate', 'read_function', 'add_training', 'add_finetune', 'add_refine', 'add_report', 'add_demo',
-           'add_export', 'add_models', 'add_info', 'main']
+           'checked_by', 'writable', 'device', 'add_model', 'add_dataset', 'options_of', 'add_former', 'add_colorize',
+           'score', 'add_evaluate', 'read_function', 'add_training', 'add_finetune', 'add_refine', 'add_report',
+           'add_demo', 'add_export', 'add_models', 'add_info', 'main']
 
 # %% ../nbs/tools/cli.ipynb #020a6806
 import argparse, ast, json, os, re, sys, tempfile, time, warnings
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import colorization
 from .core.checks import (
-    CHOICES, ENGINES, PRECISIONS, RANGES, REPORTS, SCORES, SPLITS,
+    CHOICES, ENGINES, PAGES, PRECISIONS, RANGES, REPORTS, SCORES, SPLITS,
     ColorizationError, ReportError, check_choice, check_dataset, number_problem)
 from .core.disk import check_writable, write_json
 from .core.weights import FILE, check_model
@@ -115,6 +115,24 @@ def options_of(
     "The options of a command, named like the parameters of the function that does its work."
     return {name: value for name, value in vars(args).items() if name != "run"}
 
+# %% ../nbs/tools/cli.ipynb #8dbf6a6c
+class _Former(argparse.Action):
+    "An option by its former name."
+    def __call__(self, parser, args, value, option):
+        print(f"{option} is called {self.metavar} now", file=sys.stderr)
+        setattr(args, self.dest, value)
+
+def add_former(
+    parser, # The parser of the command
+    name:str, # What an option was called
+    now:str, # What it is called
+    type, # As of that option
+):
+    "Declare the former name of an option."
+    parser.add_argument(
+        name, dest=now.strip("-").replace("-", "_"), metavar=now, type=type, action=_Former,
+        default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
 # %% ../nbs/tools/cli.ipynb #5c30f7af
 def _to_stdout(paths):
     "Write files to standard output."
@@ -132,7 +150,7 @@ def _colorize_here(args, options):
         if output == "-" and len(jobs) != 1: raise ColorizationError("output -: takes one photo; give a folder")
         if args.output is None: print("results go to the folder coloured; -o gives another one")
         folder = None if output == "-" or Path(output) in jobs.values() else output
-        done = colour_files(jobs, args.overwrite, args.quality, args.batch_size, folder, **options)
+        done = colour_files(jobs, args.overwrite, args.quality, args.batch_size, folder, args.pages, **options)
         if output == "-" and not done["failed"]: _to_stdout(jobs.values())
     return done
 
@@ -144,15 +162,15 @@ def _colorize_on_ray(args, options):
     output = (args.output or "coloured").rstrip("/")
     done = colorize_dataset(
         photos=args.photos, output=output, overwrite=args.overwrite, format=args.format,
-        quality=args.quality, batch_size=args.batch_size, **options)
+        quality=args.quality, batch_size=args.batch_size, pages=args.pages, **options)
     if done["failed"]: print(f"those that failed are named in {output}/failures.csv")
     return done
 
 def _colorize(args):
     "Colour photos; ends the program with 1 if some failed."
     options = dict(
-        model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.size,
-        device=args.device, precision=args.precision)
+        model=args.model, temperature=args.temperature, saturation=args.saturation, size=args.run_size,
+        device=args.device, precision=args.precision, tolerate_truncated=args.tolerate_truncated)
     colour = _colorize_on_ray if args.engine == "ray" else _colorize_here
     start = time.perf_counter()
     done = colour(args, options)
@@ -180,7 +198,13 @@ def add_colorize(
         help="1: mean of the likely colours, 0: the likeliest (default: the model's own)")
     add("--saturation", type=at_least(0, float), default=1.0, metavar="X",
         help="factor on the colours; 0 is gray (default: %(default)s)")
-    add("--size", type=within("size"), metavar="PIXELS", help="of the network's input (default: the model's own)")
+    add("--run-size", type=within("size"), metavar="PIXELS",
+        help="of the network's input (default: the model's own)")
+    add_former(parser, "--size", "--run-size", within("size"))
+    add("--pages", choices=PAGES, default="largest",
+        help="which of a TIFF: largest, or all, in one TIFF (default: %(default)s)")
+    add("--tolerate-truncated", action="store_true",
+        help="of photos whose end is missing, colour what is there")
     add("--batch-size", type=within("batch_size"), default=8, metavar="N",
         help="photos at a time (default: %(default)s)")
     add("--format", choices=["jpg", "png", "tif", "webp"], metavar="KIND",
@@ -224,7 +248,7 @@ def score(
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
     split:str=None, # Name of the split, or `all`; default: `validation`, or all of a folder that isn't split
     limit:int=None, # Only the first photos; default: all
-    size:int=256, # Height and width at which photos are scored
+    score_size:int=256, # Height and width at which photos are scored
     metrics=None, # Names of metrics; default: `METRICS`
     temperature:float=None, # T of the annealed mean; default: the model's own
     run_size:int=None, # Height and width that the network runs at; default: the model's own
@@ -244,7 +268,7 @@ def score(
     split = split or _split_to_score(dataset)
     photos = _photos_to_score(dataset, split, limit)
     result = evaluate(
-        network, ColorizationDataset(photos, size), metrics or METRICS, temperature, run_size,
+        network, ColorizationDataset(photos, score_size), metrics or METRICS, temperature, run_size,
         batch_size=batch_size, engine=scorer)
     result["protocol"] |= dict(model=model, dataset=dataset, split=split, fingerprint=fingerprint(photos))
     print("\n\n" + table(result))
@@ -270,12 +294,13 @@ def add_evaluate(
     add("--temperature", type=TEMPERATURE, metavar="T",
         help="T of the annealed mean: 1 is the mean, 0 the mode (default: the model's own)")
     add("--run-size", type=at_least(8), metavar="PIXELS",
-        help="height and width that the network runs at (default: the model's own)")
+        help="of the network's input (default: the model's own)")
     add_dataset(parser)
     add("--split", help="split of the dataset, or all (default: validation; all of a folder that isn't split)")
     add("--limit", type=at_least(2), metavar="N", help="only the first N photos")
-    add("--size", type=at_least(8), default=256, metavar="PIXELS",
+    add("--score-size", type=at_least(8), default=256, metavar="PIXELS",
         help="height and width at which photos are scored (default: %(default)s)")
+    add_former(parser, "--size", "--score-size", at_least(8))
     add("--metrics", nargs="+", type=one_of(*SCORES), metavar="NAME",
         help="auc, psnr, ssim, colourfulness, clipped (these are the default), "
              "lpips, fid, vgg16_top1 (these fetch weights)")

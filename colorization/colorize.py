@@ -69,10 +69,12 @@ class Colorizer(Painter):
         size:int=None, # Height and width of the network's input, 32 or more; default: the model's, which suits it best
         device=None, # Such as `cpu` or `cuda`; default: the GPU, if there is one
         precision:str="auto", # The network's: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the hardware computes in it
+        tolerate_truncated:bool=False, # Of photos whose end is missing, colour what is there
     ):
         if temperature is not None: check_number("temperature", temperature, high=1, error=ColorizeError)
         if size is not None: check_number("size", size, 32, kind=int, error=ColorizeError)
         self.saturation = check_number("saturation", saturation, error=ColorizeError)
+        self.tolerate_truncated = tolerate_truncated
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         network = copy.deepcopy(model) if isinstance(model, torch.nn.Module) else load_model(_check_model(model))

@@ -163,10 +163,12 @@ class OnnxColorizer(Painter):
         size:int=None, # Height and width of the network's input, 32 or more; default: the model's, which suits it best
         device=None, # `cpu`, and no other
         precision:str="auto", # `fp32`, and no other
+        tolerate_truncated:bool=False, # Of photos whose end is missing, colour what is there
     ):
         _check_fixed(temperature, device, precision)
         if size is not None: check_number("size", size, 32, kind=int, error=ColorizeError)
         self.saturation = check_number("saturation", saturation, error=ColorizeError)
+        self.tolerate_truncated = tolerate_truncated
         self.name, self.session = model, _session(_check_file(model))
         own, self.temperature = _noted(self.session, model)
         self.size = own if size is None else int(size)

@@ -196,7 +196,7 @@ def test_progress_on_a_terminal(tmp_path):
     ("evaluate --temperature 2", "--temperature: must be a number, 0 to 1"),
     ("export --temperature 2 model.onnx", "--temperature: must be a number, 0 to 1"),
     ("colorize photo.png -o out --temperature nan", "--temperature"),
-    ("colorize photo.png -o out --size 5", "--size: must be a whole number, 32 or more"),
+    ("colorize photo.png -o out --run-size 5", "--run-size: must be a whole number, 32 or more"),
     ("colorize photo.png -o out --quality 101", "--quality: must be a whole number, 0 to 100"),
     ("colorize photo.png -o out --batch-size 0", "--batch-size"),
     ("colorize photo.png -o out --format gif", "invalid choice: 'gif'"),
@@ -276,7 +276,7 @@ def test_what_needs_no_work_is_said_at_once(tmp_path, arguments, says):
 def test_a_folder_that_is_not_split_is_scored_whole(tmp_path):
     (tmp_path/"photos").mkdir()
     for i in range(12): Image.fromarray(data.chelsea()[10*i:10*i + 40, :40]).save(tmp_path/f"photos/{i}.png")
-    command = "evaluate --dataset photos --size 32 --run-size 32 --metrics auc"
+    command = "evaluate --dataset photos --score-size 32 --run-size 32 --metrics auc"
     for options, photos in {"": 12, "--split all": 12, "--split train": 11, "--split all --limit 5": 5}.items():
         done = run(tmp_path, *command.split(), *options.split())
         assert json.loads(done.stdout)["protocol"]["photos"] == photos, done.stderr
@@ -289,24 +289,50 @@ def test_a_network_that_predicts_no_numbers_writes_nothing(tmp_path, weight):
     network.state_dict()[weight].view(-1)[0] = float("nan") if weight == "model3.0.weight" else -1
     save_model(network, tmp_path/"nan.safetensors")
     Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.jpg")
-    for command in ("colorize photo.jpg -o out.jpg --precision fp32", "evaluate --limit 2 --size 32"):
+    for command in ("colorize photo.jpg -o out.jpg --precision fp32", "evaluate --limit 2 --score-size 32"):
         done = run(tmp_path, *command.split(), "--model", "nan.safetensors")
         assert done.returncode == 2 and "predicts colours that are NaN or infinite" in lines(done)[-1], done.stderr
     assert set(map(str, files(tmp_path))) == {"photo.jpg", "nan.safetensors"}
 
 
+def test_truncated_photos_are_tolerated_on_demand(tmp_path):
+    for name in ("whole", "cut"): Image.fromarray(data.chelsea()).save(tmp_path/f"{name}.jpg")
+    (tmp_path/"cut.jpg").write_bytes((tmp_path/"cut.jpg").read_bytes()[:9000])
+    command = ["colorize", "whole.jpg", "cut.jpg", "-o", "out", "--run-size", 32]
+    done = run(tmp_path, *command)
+    assert done.returncode == 1 and "colorize --tolerate-truncated colours what is there" in lines(done)[0]
+    again = run(tmp_path, *command, "--tolerate-truncated")  # goes on, for what was whole comes out the same
+    assert again.returncode == 0 and lines(again)[-1].startswith("1 coloured, 1 already there, 0 failed"), again.stderr
+    assert lines(again)[0] == "cut.jpg: the end of the file is missing; what is there is used"
+    assert set(map(str, files(tmp_path/"out"))) == {"whole.jpg", "cut.jpg"}
+
+
+@pytest.mark.parametrize("command, now", [
+    ("colorize photo.png -o out.png --size 40", "--run-size"),
+    ("evaluate --limit 2 --metrics auc --run-size 32 --size 40", "--score-size")])
+def test_options_by_their_former_names(command, now, tmp_path):
+    Image.fromarray(data.chelsea()[:60, :60]).save(tmp_path/"photo.png")
+    done, again = run(tmp_path, *command.split()), run(tmp_path, *command.replace("--size", now).split())
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr
+    assert lines(done)[0] == f"--size is called {now} now" and b"is called" not in again.stderr
+    assert done.stdout == again.stdout
+    if command.startswith("evaluate"): assert json.loads(done.stdout)["protocol"]["height"] == 40
+    helped = run(tmp_path, command.split()[0], "--help").stdout.decode()
+    assert now in helped and " --size" not in helped
+
+
 def test_without_an_output_results_go_to_coloured(tmp_path):
     Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.jpg")
-    done = run(tmp_path, "colorize", "photo.jpg", "--size", 32)
+    done = run(tmp_path, "colorize", "photo.jpg", "--run-size", 32)
     assert done.returncode == 0 and lines(done)[0] == "results go to the folder coloured; -o gives another one"
     assert set(map(str, files(tmp_path))) == {"photo.jpg", "coloured/photo.jpg"}
-    again = run(tmp_path, "colorize", ".", "--size", 32)
+    again = run(tmp_path, "colorize", ".", "--run-size", 32)
     assert again.returncode == 0 and lines(again)[1].startswith("0 coloured, 1 already there")
 
 
 def test_other_options_are_not_ignored_in_silence(tmp_path):
     for name in ("a", "b"): Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/f"{name}.png")
-    assert run(tmp_path, "colorize", "a.png", "-o", "out/", "--size", 32).returncode == 0
+    assert run(tmp_path, "colorize", "a.png", "-o", "out/", "--run-size", 32).returncode == 0
     before = files(tmp_path)
     others = {
         "--saturation 2": "saturation was 1.0, is 2.0",
@@ -314,16 +340,16 @@ def test_other_options_are_not_ignored_in_silence(tmp_path):
         "--model eccv16": "model was compact, is eccv16",
         "--quality 50": "quality was 95, is 50"}
     for more, says in others.items():
-        done = run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--size", 32, *more.split())
+        done = run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--run-size", 32, *more.split())
         assert (done.returncode, len(lines(done))) == (2, 1)
         assert lines(done)[0] == (
             f"colorization: output out: holds results made with other options ({says}); "
             "give --overwrite to make them anew, or another folder")
     assert files(tmp_path) == before
-    assert run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--size", 32).returncode == 0
-    done = run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--size", 32, "--saturation", 2, "--overwrite")
+    assert run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--run-size", 32).returncode == 0
+    done = run(tmp_path, "colorize", "a.png", "b.png", "-o", "out", "--run-size", 32, "--saturation", 2, "--overwrite")
     assert lines(done)[-1].startswith("2 coloured, 0 already there")
-    assert run(tmp_path, "colorize", "a.png", "-o", "out", "--size", 32).returncode == 2
+    assert run(tmp_path, "colorize", "a.png", "-o", "out", "--run-size", 32).returncode == 2
 
 
 def test_photos_whose_results_would_have_the_same_name(tmp_path):
@@ -332,7 +358,7 @@ def test_photos_whose_results_would_have_the_same_name(tmp_path):
         (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
         photo.save(tmp_path/name)
     for expected in ("5 coloured, 0", "0 coloured, 5"):
-        done = run(tmp_path, "colorize", "in", "-o", "out", "--size", 32)
+        done = run(tmp_path, "colorize", "in", "-o", "out", "--run-size", 32)
         assert done.returncode == 0 and lines(done)[-1].startswith(expected)
         names = {"x.png", "x.bmp.png", "x.bmp.png.png", "x.gif.png", "deep/x.png"}
         assert set(map(str, files(tmp_path/"out"))) == names
@@ -340,7 +366,7 @@ def test_photos_whose_results_would_have_the_same_name(tmp_path):
 
 def test_a_broken_profile_is_one_line(tmp_path):
     Image.fromarray(data.chelsea()[:40, :40]).save(tmp_path/"photo.png", icc_profile=b"none")
-    done = run(tmp_path, "colorize", "photo.png", "-o", "out", "--size", 32)
+    done = run(tmp_path, "colorize", "photo.png", "-o", "out", "--run-size", 32)
     assert done.returncode == 0 and len(lines(done)) == 2
     assert lines(done)[0] == "photo.png: its colour profile is broken, or meant for other pixels; it is ignored"
 

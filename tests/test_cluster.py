@@ -93,8 +93,26 @@ def test_a_node_is_lost_and_nothing_with_it(folder, cluster):
     assert sum(p.stat().st_mtime_ns != t for p, t in times.items()) == 2
 
 
+def test_pages_and_truncated_photos(folder, cluster, tmp_path):
+    "As on one machine: all pages, and what is there of a photo whose end is missing."
+    photo = Image.fromarray(data.coffee())
+    photo.save(tmp_path/"scan.tif", save_all=True, append_images=[photo.resize((80, 60)), photo.convert("L")])
+    photo.save(tmp_path/"cut.jpg")
+    (tmp_path/"cut.jpg").write_bytes((tmp_path/"cut.jpg").read_bytes()[:9000])
+    command = ("colorize", "scan.tif", "cut.jpg", "--model", folder/"model.safetensors", "--pages", "all",
+               "--tolerate-truncated")
+    for more in (("-o", "here"), ("-o", "out", "--engine", "ray")):
+        code, _, lines = run(tmp_path, *command, *more, RAY_ADDRESS=cluster.address)
+        assert code == 0 and lines[-1].startswith("2 coloured, 0 already there, 0 failed"), lines
+    for name in ("scan.tif", "cut.jpg"):
+        assert (tmp_path/"out"/name).read_bytes() == (tmp_path/"here"/name).read_bytes()
+    assert Image.open(tmp_path/"out/scan.tif").n_frames == 3
+    code, _, lines = run(tmp_path, *command[:5], "-o", "out", "--engine", "ray", RAY_ADDRESS=cluster.address)
+    assert code == 2 and "(pages was all, is largest)" in lines[0]
+
+
 def test_scores_are_those_of_one_machine(folder, cluster):
-    options = ("evaluate", "--size", 64, "--batch-size", 2)
+    options = ("evaluate", "--score-size", 64, "--batch-size", 2)
     def scores(*engine): return json.loads(run(folder, *options, *engine, RAY_ADDRESS=cluster.address)[1])
     plain, ray = scores(), scores("--engine", "ray")
     for name, row in plain["rows"].items():

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 from skimage import data
 
 from colorization import Colorizer
@@ -281,6 +281,39 @@ def test_mpo_is_a_photo_in_a_folder(colorizer, tmp_path):
     assert source.name == "twice.mpo" and result.size == (60, 40)
 
 
+CUT = {"jpg": {}, "mpo": dict(save_all=True, append_images=[Image.new("RGB", (8, 8))]), "png": {}, "gif": {}, "bmp": {},
+       "tif": {}}
+
+
+@pytest.mark.parametrize("ending", CUT)
+def test_what_is_there_of_a_truncated_photo(ending, colorizer, tmp_path, caplog):
+    path = tmp_path/f"photo.{ending}"
+    Image.fromarray(PHOTOS["coffee"]).save(path, **CUT[ending])
+    whole, content = load_rgb(path), path.read_bytes()
+    path.write_bytes(content[:len(content)//2])
+    with pytest.raises(ValueError, match="photo.* is truncated"): colorizer(path)
+    tolerant = Colorizer(colorizer.model, precision="fp32", tolerate_truncated=True)
+    assert tolerant(path).size == whole.shape[1::-1]
+    assert caplog.messages == [f"{path}: the end of the file is missing; what is there is used"]
+    there = load_image(path, tolerate_truncated=True).convert("RGB")
+    rows = off(there, whole).max((1, 2)) <= 8
+    assert 0.4 < rows.mean() < 0.6
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    with pytest.raises(ValueError, match="is truncated"): colorizer(path)  # elsewhere it is refused as before
+
+
+def test_a_truncated_progressive_jpeg(tmp_path):
+    file = encoded(PHOTOS["coffee"], "JPEG", progressive=True)
+    there = load_image(file[:len(file)//2], "photo.jpg", tolerate_truncated=True)
+    assert off(there, load_rgb(file)).mean() < 10  # all of it, but coarse
+
+
+def test_nothing_is_tolerated_but_a_missing_end():
+    file = encoded(PHOTOS["coffee"], "PNG")
+    for damaged in (file[:30], b"", file[:200] + bytes(200) + file[400:]):
+        with pytest.raises(ValueError, match="^image: "): load_image(damaged, tolerate_truncated=True)
+
+
 def test_lab_of_whole_numbers_is_refused():
     import torch
     says = "rgb: must be floats in .0, 1., got uint8; see `to_tensor`"
@@ -289,7 +322,7 @@ def test_lab_of_whole_numbers_is_refused():
 
 def test_refusals_say_what_would_help():
     jpeg = encoded(PHOTOS["coffee"], "JPEG")
-    with pytest.raises(ValueError, match="truncated.*; the end of the file is missing: copy it again, or open it"):
-        load_image(jpeg[:len(jpeg)//2])
+    says = "truncated.*; the end of the file is missing: copy it again; colorize --tolerate-truncated colours what is"
+    with pytest.raises(ValueError, match=says): load_image(jpeg[:len(jpeg)//2])
     float_tiff = encoded(Image.fromarray(np.linspace(-.01, 1.02, 60, dtype=np.float32).reshape(6, 10)), "TIFF")
     with pytest.raises(ValueError, match="found -0.01…1.02; clip them to 0…1"): load_image(float_tiff)

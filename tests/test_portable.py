@@ -74,7 +74,7 @@ def off(picture, expected): return np.abs(np.asarray(picture).astype(int) - np.a
 
 @pytest.mark.parametrize("options", [{}, dict(saturation=1.5), dict(size=97)], ids=str)
 def test_the_picture_is_that_of_pytorch(tmp_path, model, photo, options):
-    arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments = [f"--{dict(size='run-size').get(name, name)}={value}" for name, value in options.items()]
     done = run(tmp_path, "colorize", photo, "-o", "coloured.png", "--model", model, *arguments)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert lines(done)[0].startswith("1 coloured, 0 already there, 0 failed")
@@ -113,7 +113,7 @@ def test_pipes(tmp_path, model, photo):
     ("--model m.onnx --temperature 0.5", "", "temperature: is part of an ONNX file, got 0.5; leave it out"),
     ("--model m.onnx --device cuda", "", "device: an ONNX file runs on the CPU, got 'cuda'; leave it out"),
     ("--model m.onnx --precision bf16", "", "precision: an ONNX file computes in fp32, got 'bf16'; leave it out"),
-    ("--model m.onnx --size 5", "", "--size: must be a whole number, 32 or more"),
+    ("--model m.onnx --run-size 5", "", "--run-size: must be a whole number, 32 or more"),
 ])
 def test_refusals(tmp_path, model, photo, arguments, without, says):
     (tmp_path/"m.onnx").symlink_to(model)

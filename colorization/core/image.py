@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENDINGS', 'HEIF_ENDINGS', 'SRGB', 'photo_endings', 'photo_names', 'files_in', 'photos_in', 'quiet_readers',
-           'add_heif', 'check_size', 'open_image', 'why_unreadable', 'load_image', 'load_rgb']
+           'add_heif', 'check_size', 'own_pages', 'open_image', 'why_unreadable', 'load_image', 'load_rgb']
 
 # %% ../../nbs/core/image.ipynb #a3203d58
 import ctypes, io, logging, os, re, struct, threading, warnings
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, _imaging, ImageCms, ImageOps
 
 from .checks import ColorizeError, ImageError
-from .tiff import bits, decode, described, for_pillow, iptc, is_tiff, largest, pages
+from .tiff import bits, decode, described, for_pillow, iptc, is_tiff, largest, pages, pictures
 
 # %% ../../nbs/core/image.ipynb #ddd33647
 ENDINGS = dict(JPEG="jpg", PNG="png", TIFF="tif", WEBP="webp")  # of the files that can be written, by Pillow's names
@@ -163,6 +163,18 @@ def _one_of(pages, name):
     if len(pages) > 1: _warn(f"{name}: has {len(pages)} pages; only the largest, page {page.index + 1}, is used")
     return page
 
+def own_pages(
+    source, # Anything that `load_image` takes
+    name:str=None, # What to call it in messages; default: its file name
+) -> list: # Their places; empty, if it isn't a TIFF of several pages
+    "The pages of a TIFF that are pictures of their own; a line says how many others there are."
+    if not isinstance(source, (str, Path)) and not hasattr(source, "read"): return []
+    with _binary(source) as file: found = pages(file) if is_tiff(file) else []
+    own = [page.index for page in pictures(found)]
+    left_out = f"{len(found) - len(own)} that are smaller copies or masks aren't used"
+    if len(own) < len(found): _warn(f"{name or _name(source)}: has {len(found)} pages; {left_out}")
+    return own if len(found) > 1 else []
+
 def _first_picture(image, name):
     "An image at its first picture; others are named."
     if image.format not in ("AVIF", "GIF", "PNG", "WEBP"): return image
@@ -194,11 +206,11 @@ def _without_pillow(page, name):
     return image
 
 # %% ../../nbs/core/image.ipynb #5d2ddb86
-def _tiff(file, image, name):
-    "The photo in a TIFF, of which Pillow has made this image, or None."
+def _tiff(file, image, name, page=None):
+    "The photo in a TIFF, of which Pillow has made this image, or None; the page of this place."
     found = pages(file)
     if not found: return image
-    page = _one_of(found, name)
+    page = _one_of(found, name) if page is None else found[page]
     if image and for_pillow(page.tags):
         with suppress(Exception):
             image.seek(page.index)
@@ -209,23 +221,24 @@ def _binary(source):
     "A path as a binary file, to be closed; a file stays as it is."
     return open(source, "rb") if isinstance(source, (str, Path)) else nullcontext(source)
 
-def _unknown_tiff(source, name):
+def _unknown_tiff(source, name, page=None):
     "A TIFF that Pillow doesn't open; None, if it isn't one."
     with _binary(source) as file:
-        return _tiff(file, None, name) if is_tiff(file) else None
+        return _tiff(file, None, name, page) if is_tiff(file) else None
 
 # %% ../../nbs/core/image.ipynb #33c69c49
 def open_image(
     source, # A path or a binary file object
     name:str=None, # What to call it in messages; default: its file name
+    page:int=None, # Place of a page of a TIFF; default: the largest
 ) -> Image.Image: # Not decoded yet, if it can be left to Pillow
     "Open the photo in an image file."
     if name is None: name = _name(source)
     try: image = _known(source)
     except Image.UnidentifiedImageError:
-        if image := _unknown_tiff(source, name): return image
+        if image := _unknown_tiff(source, name, page): return image
         raise
-    return _tiff(image.fp, image, name) if image.format == "TIFF" else _first_picture(image, name)
+    return _tiff(image.fp, image, name, page) if image.format == "TIFF" else _first_picture(image, name)
 
 # %% ../../nbs/core/image.ipynb #opn00013
 def _why_unknown(source):
@@ -250,7 +263,7 @@ def why_unreadable(
     if isinstance(error, IsADirectoryError): return "is a folder; give the files in it"
     if isinstance(error, Image.UnidentifiedImageError): return _why_unknown(source)
     reason = f"can't be read ({' '.join(str(error).split()) or type(error).__name__})"
-    cut = "; the end of the file is missing: copy it again, or open it in a photo editor and save what is there"
+    cut = "; the end of the file is missing: copy it again; colorize --tolerate-truncated colours what is there"
     return reason + cut if "truncated" in reason else reason
 
 # %% ../../nbs/core/image.ipynb #51b566c9
@@ -330,6 +343,21 @@ def _in_srgb(image, profile, name):
         return image.convert("RGB"), None
 
 # %% ../../nbs/core/image.ipynb #ab57cdde
+def _as_far_as_it_goes(image, name):
+    "The image, of which the end of the file may be missing; Pillow fills what isn't there with gray or black."
+    try: image.load()
+    except OSError as e:
+        if "truncated" not in str(e): raise
+        _warn(f"{name}: the end of the file is missing; what is there is used")
+        if image.format not in ("JPEG", "MPO"): image.tile = []  # nothing is left to be decoded
+        else: image = _ended(image.fp)
+    return image
+
+def _ended(file):
+    "A JPEG with an end, without which its last rows, or all of a progressive one, aren't drawn."
+    file.seek(0)
+    return Image.open(io.BytesIO(file.read() + b"\xff\xd9"))
+
 def _turned(image, name):
     "The image, turned as its EXIF says. Broken EXIF is left out."
     image.load()
@@ -396,6 +424,7 @@ def _from_tensor(tensor):
 def load_image(
     source, # A path, a binary file, the bytes of one, a PIL image, or an array or tensor
     name:str=None, # What to call it in error messages; default: its file name
+    tolerate_truncated:bool=False, # Of a file whose end is missing, take what is there
 ) -> Image.Image: # RGB, or RGBA if it has transparency; its `.info` holds what the source says of it
     """Load a photo as a photo tool would: upright, 8 bits, and in sRGB, its colours converted through its ICC profile.
 
@@ -412,7 +441,9 @@ def load_image(
         with quiet_readers():
             is_open = isinstance(source, Image.Image)
             image = _as_meant(source, name) if is_open else open_image(source, name)
-            return _upright(check_size(image, name), name)
+            check_size(image, name)
+            if tolerate_truncated: image = _as_far_as_it_goes(image, name)
+            return _upright(image, name)
     except ImageError: raise
     except Exception as e: raise ImageError(f"{name}: {why_unreadable(source, e)}") from None
 

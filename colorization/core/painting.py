@@ -7,16 +7,20 @@ __all__ = ['XYZ_FROM_RGB', 'RGB_FROM_XYZ', 'WHITE', 'SIDES', 'linear', 'gamma', 
            'follow_edges', 'cores', 'paint', 'Painter', 'save_like']
 
 # %% ../../nbs/core/painting.ipynb #b503a45b
-import io, os
+import io, os, struct
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ExifTags
 
-from .checks import ColorizeError, ImageError, check_number
+from .checks import (
+    PAGES, ColorizationError, ColorizeError, ImageError, check_choice, check_number)
 from .disk import replacing
-from .image import ENDINGS, load_image, load_rgb, open_image, photos_in, quiet_readers
+from .image import (
+    ENDINGS, load_image, load_rgb, open_image, own_pages, photos_in, quiet_readers, why_unreadable)
 from .tiff import of_the_photo
 
 # %% ../../nbs/core/painting.ipynb #pix00011
@@ -182,18 +186,31 @@ def _check_several(sources):
     return list(sources)
 
 # %% ../../nbs/core/painting.ipynb #a477d39f
-def _read(source):
+class _Page:
+    "A page of a TIFF, as a photo of its own."
+    def __init__(self, source, name, place):
+        self.source, self.place = source, place
+        self.name = f"{name}, page {place + 1}"
+
+    def open(self):
+        "The page as a PIL image."
+        source = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+        try: return open_image(source, self.name, self.place)
+        except ImageError: raise
+        except Exception as e: raise ImageError(f"{self.name}: {why_unreadable(source, e)}") from None
+
+def _read(source, tolerate_truncated=False):
     "A photo as `load_image` gives it, and what of its file shall be kept."
-    name = getattr(source, "name", None) if hasattr(source, "read") else None
-    opened = _opened(source, name)
-    image = load_image(opened, name)
+    name = getattr(source, "name", None) if hasattr(source, "read") or isinstance(source, _Page) else None
+    opened = source.open() if isinstance(source, _Page) else _opened(source, name)
+    image = load_image(opened, name, tolerate_truncated)
     return image, _kept(opened, image) if isinstance(opened, Image.Image) else {}
 
 class _Photo:
     "A photo to be coloured: the network's input L', its own pixels, alpha channel or None, EXIF and ICC profile."
-    def __init__(self, source, size):
+    def __init__(self, source, size, tolerate_truncated=False):
         _check_one(source)
-        with quiet_readers(): image, self.info = _read(source)
+        with quiet_readers(): image, self.info = _read(source, tolerate_truncated)
         self.alpha = np.array(image.getchannel("A")) if image.mode == "RGBA" else None
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         self.rgb = np.array(rgb)
@@ -216,11 +233,26 @@ def _chunks(items, batch_size):
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
     return (items[i:i + batch_size] for i in range(0, len(items), batch_size))
 
+def _pages_of(source):
+    "The pages of a TIFF that has several, each as a photo of its own; of anything else, the one photo."
+    if isinstance(source, bytes): source = io.BytesIO(source)
+    name, places = getattr(source, "name", "image"), []
+    if isinstance(source, (str, Path)): name = str(source)
+    with suppress(OSError), quiet_readers(): places = own_pages(source, name)
+    if places and hasattr(source, "read"):
+        source.seek(0)
+        source = source.read()
+    return [_Page(source, name, place) for place in places] or [source]
+
+def _has_pages(source): return isinstance(_pages_of(source)[0], _Page)
+
 # %% ../../nbs/core/painting.ipynb #pnt00013
 class Painter:
     """Colours photos at their own size.
 
     A subclass has a `size`, and `_infer`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."""
+    tolerate_truncated = False  # of photos whose end is missing, colour what is there
+
     def __call__(self,
         source, # Anything that `load_rgb` takes
     ) -> Image.Image: # RGB, or RGBA if the photo has transparency; EXIF and ICC profile in its `.info`
@@ -233,33 +265,61 @@ class Painter:
     ) -> list: # A picture for each
         "Colour several photos."
         chunks = _chunks(_check_several(sources), batch_size)
-        photos = ([_Photo(source, self.size) for source in chunk] for chunk in chunks)
+        photos = ([self._photo(source) for source in chunk] for chunk in chunks)
         return [photo.painted(ab) for chunk in photos for photo, ab in zip(chunk, self._colours(chunk, self._together))]
 
     def each(self,
         sources, # Photos, each anything that `load_rgb` takes
         batch_size:int=8, # How many photos to load at a time
         then=None, # Takes each source and its picture, to save it, say; its result is yielded in the picture's place
+        pages:str="largest", # Of a TIFF of several pages: `largest`, or `all`, whose pictures come as one iterator
     ): # Yields `(source, picture)`, or `(source, ImageError)` where a photo can't be read
         "Colour photos in their order, for as many as there are, on all cores."
+        check_choice("pages", pages, PAGES, ColorizeError)
+        check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
+        sources = _check_several(sources)
+        for several, group in groupby(sources, lambda source: pages == "all" and _has_pages(source)):
+            if not several: yield from self._each(list(group), batch_size, then)
+            else: yield from ((source, self._all_pages(source, batch_size, then)) for source in group)
+
+    def pages(self,
+        source, # Anything that `load_rgb` takes
+        batch_size:int=8, # How many pages to load at a time
+    ): # Yields a picture for each page
+        "Colour all pages of a TIFF, in their order; of anything else, the one photo. Raises `ImageError`."
+        for _, picture in self._each(_pages_of(source), batch_size):
+            if isinstance(picture, ImageError): raise picture
+            yield picture
+
+    def _all_pages(self, source, batch_size, then):
+        "What comes of all pages of a TIFF, or an `ImageError`."
+        pictures = self.pages(source, batch_size)
+        try: return then(source, pictures) if then else list(pictures)
+        except ImageError as e: return ImageError(str(e))
+
+    def _each(self, sources, batch_size, then=None):
+        "Sources with their pictures, or what comes of these."
         def finish(source, photo, ab):
             picture = photo.painted(ab) if isinstance(photo, _Photo) else photo
             return then(source, picture) if then else picture
         with ThreadPoolExecutor(cores()) as pool:
-            for chunk in _chunks(_check_several(sources), batch_size):
+            for chunk in _chunks(sources, batch_size):
                 photos = list(pool.map(self._read, chunk))
                 yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, self._apart)))
 
     def folder(self,
         path, # A folder; those within it are searched too
         batch_size:int=8, # How many photos to load at a time
+        pages:str="largest", # As of `each`
     ): # Yields `(path, picture)`, or `(path, ImageError)` where a file can't be read
         "Colour all photos in a folder, in the order of their paths."
-        yield from self.each(photos_in(path), batch_size)
+        yield from self.each(photos_in(path), batch_size, pages=pages)
+
+    def _photo(self, source): return _Photo(source, self.size, self.tolerate_truncated)
 
     def _read(self, source):
         "The photo, or an `ImageError`: a fresh one, since one that was raised would hold on to the pixels."
-        try: return _Photo(source, self.size)
+        try: return self._photo(source)
         except ImageError as e: return ImageError(str(e))
 
     def _together(self, l_norms):
@@ -326,19 +386,57 @@ def _for_tiff(info):
 
 _CAPTIONS = dict(JPEG=_for_jpeg, PNG=_for_png, TIFF=_for_tiff, WEBP=lambda info: {"xmp": info.get("xmp", b"")})
 
+def _write(image, file, format, quality):
+    "Write a picture with what `.info` says of its photo, to a path or at the end of a file."
+    info = image.info
+    kept = {key: info[key] for key in ("exif", "icc_profile", "dpi") if info.get(key)}
+    if format == "JPEG" and image.mode == "RGBA": image = Image.fromarray(load_rgb(np.asarray(image)))
+    image.save(file, format, quality=quality, **kept | _CAPTIONS[format](info))
+
+_MOST = 2**32 - 2**20  # bytes that a TIFF has room for, less what its tags may take
+
+def _append(picture, file, quality, link=None):
+    "Write the next page of a TIFF, and its place to where `link` says; where the place of the one after it will stand."
+    start = file.seek(0, os.SEEK_END)
+    start += file.write(bytes(start%2))
+    if start + 4*picture.width*picture.height > _MOST: raise ValueError("over 4 GB; split the file")
+    _write(picture, file, "TIFF", quality)
+    if link:
+        file.seek(link)
+        file.write(struct.pack("<I", start))
+    tags = file.seek(start or 8)  # the first page has the file's header in front
+    count, = struct.unpack("<H", file.read(2))
+    return tags + 2 + 12*count
+
+def _write_pages(pictures, path, quality):
+    "Write a TIFF, of which only one page is held at a time."
+    link = None
+    with open(path, "w+b") as file:
+        for picture in pictures: link = _append(picture, file, quality, link)
+
+def _check_alone(pictures, path):
+    "Refuse several pictures for a kind of file that holds one."
+    for _ in pictures:
+        raise ColorizeError(
+            f"output {path}: has room for one page, and there are several; "
+            "end its name in .tif (--format tif), or colour the largest page alone (--pages largest)")
+
 def save_like(
-    image:Image.Image, # A picture from a `Colorizer`
+    image, # A picture from a `Colorizer`, or several: the pages of a TIFF
     path, # Where to write it; its ending says what kind of file: .jpg, .png, .tif or .webp
     quality:int=95, # Of JPEG and WebP, 0 to 100
 ):
     "Write a picture with the ICC profile, EXIF, captions and resolution of its photo, as far as its kind of file can."
-    format = _format(path, image.size)
-    info = image.info
-    kept = {key: info[key] for key in ("exif", "icc_profile", "dpi") if info.get(key)}
-    if format == "JPEG" and image.mode == "RGBA": image = Image.fromarray(load_rgb(np.asarray(image)))
+    pictures = iter([image] if isinstance(image, Image.Image) else image)
     try:
+        first = next(pictures)
+        format = _format(path, first.size)
         with quiet_readers(), replacing(path) as temporary:
-            image.save(temporary, format, quality=quality, **kept | _CAPTIONS[format](info))
+            if format == "TIFF": _write_pages(chain([first], pictures), temporary, quality)
+            else:
+                _check_alone(pictures, path)
+                _write(first, temporary, format, quality)
+    except ColorizationError: raise
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
         raise ColorizeError(f"output {path}: can't be written ({reason})") from None

@@ -21,7 +21,8 @@ from datasets import Dataset
 from pyarrow import csv, fs
 
 from ..colorize import Colorizer
-from ..core.checks import ClusterError, ColorizationError, ColorizeError, ImageError, check_number
+from ..core.checks import (
+    PAGES, ClusterError, ColorizationError, ColorizeError, ImageError, check_choice, check_number)
 from ..core.disk import check_writable
 from ..core.image import photo_names
 from ..dataset import ColorizationDataset
@@ -168,7 +169,7 @@ class Store:
         self.write(name, (self.read(name) if there else b"") + content)
 
     def save(self,
-        picture, # From a `Colorizer`, or an error in its place
+        picture, # From a `Colorizer`, or several for the pages of a TIFF, or an error in its place
         name, # Of the result
         quality:int=95, # Of JPEG and WebP, 0 to 100
     ): # What went wrong, or None
@@ -230,9 +231,9 @@ def _table(photos, output, format=None, options=None, overwrite=False):
 # %% ../../nbs/jobs/cluster.ipynb #c1000021
 class _Colourer:
     "An actor that colours rows of the table."
-    def __init__(self, network, options, source, output, quality):
+    def __init__(self, network, options, source, output, quality, pages="largest"):
         self.network, self.options = network, options
-        self.source, self.output, self.quality = source, output, quality
+        self.source, self.output, self.quality, self.pages = source, output, quality, pages
 
     @cached_property
     def colorizer(self): return Colorizer(self.network, **self.options)
@@ -257,7 +258,7 @@ class _Colourer:
         with ThreadPoolExecutor(len(rows)) as pool: photos = dict(zip(pool.map(self._open, rows), rows))
         unread = {photo: photo for photo in photos if isinstance(photo, ImageError)}
         def save(photo, picture): return self.output.save(picture, photos[photo]["result"], self.quality)
-        done = self.colorizer.each([photo for photo in photos if photo not in unread], len(rows), then=save)
+        done = self.colorizer.each([photo for photo in photos if photo not in unread], len(rows), save, self.pages)
         problems = dict(done) | unread
         words = [self._words(row, problems[photo]) for photo, row in photos.items()]
         return pa.table(dict(photo=table["photo"], problem=pa.array(words, pa.string())))
@@ -305,6 +306,7 @@ def colorize_dataset(
     format:str=None, # Kind of the results: `jpg`, `png`, `tif` or `webp`; default: the photo's own, or else `png`
     quality:int=95, # Of JPEG and WebP, 0 to 100
     batch_size:int=8, # How many photos an actor loads at a time
+    pages:str="largest", # Of a TIFF of several pages: `largest`, or `all`, in one TIFF
     **options, # Of the `Colorizer`
 ) -> dict: # How many photos were `coloured`, were `there` already, and `failed`
     """Colour photos on a Ray cluster; those that fail are named in `failures.csv`.
@@ -312,13 +314,14 @@ def colorize_dataset(
     Raises a `ColorizationError` before any work, or where the cluster is lost."""
     _ray()
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
+    check_choice("pages", pages, PAGES, ColorizeError)
     photos = [_local(p) for p in ([photos] if isinstance(photos, (str, Path)) else photos)]
     output = _place(output)
-    rows, source, job = _table(photos, output, format, options | dict(quality=quality), overwrite)
+    rows, source, job = _table(photos, output, format, options | dict(quality=quality, pages=pages), overwrite)
     network = Colorizer(**options | dict(device="cpu", precision="auto")).model
     options.pop("model", None)
     job.note([photo for photo in job.todo if photo not in job.there])
-    actor = dict(network=network, options=options, source=source, output=output, quality=quality)
+    actor = dict(network=network, options=options, source=source, output=output, quality=quality, pages=pages)
     failed = _run(rows, batch_size, **actor) if rows else []
     lost = {row["photo"] for row in failed}
     job.note([photo for photo in job.todo if photo in job.there and str(photo) not in lost])

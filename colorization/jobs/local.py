@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..core.checks import ColorizationError, ColorizeError, check_number
+from ..core.checks import PAGES, ColorizationError, ColorizeError, check_choice, check_number
 from ..core.disk import check_writable, left_behind, own_ending, replacing
 from ..core.image import ENDINGS, photos_in
 from ..core.painting import save_like
@@ -164,7 +164,7 @@ class Folder:
         with open(self.at(name), "ab") as f: f.write(content)
 
     def save(self,
-        picture, # From a `Colorizer`, or an error in its place
+        picture, # From a `Colorizer`, or several for the pages of a TIFF, or an error in its place
         name, # Of the result
         quality:int=95, # Of JPEG and WebP, 0 to 100
     ): # What went wrong, or None
@@ -175,12 +175,13 @@ class Folder:
             target.parent.mkdir(parents=True, exist_ok=True)
             save_like(picture, target, quality)
         except OSError as e: return ColorizeError(f"output {target.parent}: can't be made ({e.strerror})")
-        except ColorizeError as e: return e
+        except ColorizationError as e: return type(e)(str(e))
 
 # %% ../../nbs/jobs/local.ipynb #ca3655a4
 def _changes(before, now):
     "Which options differ, in words."
     def shown(value): return "the model's own" if value is None else value
+    before = dict(pages="largest") | before  # which older records don't have
     changed = [option for option in now if before.get(option) != now[option]]
     return "; ".join(f"{option} was {shown(before.get(option))}, is {shown(now[option])}" for option in changed)
 
@@ -228,7 +229,8 @@ class Record:
         self.output.append(self.name, "".join(f"\n{line}" for line in lines).encode())
 
 # %% ../../nbs/jobs/local.ipynb #rec00002
-RECORDED = dict(model="compact", temperature=None, saturation=1.0, size=None, quality=95)  # what changes a picture
+# What changes a picture
+RECORDED = dict(model="compact", temperature=None, saturation=1.0, size=None, quality=95, pages="largest")
 
 def recorded(
     model, # As for `load_model`
@@ -349,14 +351,14 @@ def _colorizer(model="compact", **options):
 # %% ../../nbs/jobs/local.ipynb #run00001
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
-def _run(job, colorizer, quality, batch_size):
+def _run(job, colorizer, quality, batch_size, pages):
     "Colour and save what a job has left to do, on all cores; gives how many photos failed."
     def save(photo, picture): return job.record.output.save(picture, job.names[photo], quality)
     bar = tqdm(total=len(job.names), initial=len(job.names) - len(job.todo), unit=" photos",
                smoothing=0, bar_format=BAR, disable=None)
     failed = 0
     with bar:
-        for photo, problem in colorizer.each(job.todo, batch_size, then=save):
+        for photo, problem in colorizer.each(job.todo, batch_size, save, pages):
             if problem:
                 failed += 1
                 bar.write(f"colorization: {problem}", file=sys.stderr)
@@ -370,17 +372,20 @@ def colour_files(
     quality:int=95, # Of JPEG and WebP, 0 to 100
     batch_size:int=8, # How many photos to load at a time
     folder=None, # The output folder, if it shall keep a record of how results were made
+    pages:str="largest", # Of a TIFF of several pages: `largest`, or `all`, in one TIFF
     **options, # Of the `Colorizer`, or for an ONNX file, of the `OnnxColorizer`
 ) -> dict: # How many photos were `coloured`, were `there` already, and `failed`
     "Colour photos from file to file; bad ones are named on standard error. Raises `ColorizeError` before any work."
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
+    check_choice("pages", pages, PAGES, ColorizeError)
     if not jobs: return dict(coloured=0, there=0, failed=0)
     common = Path(os.path.commonpath([target.parent for target in jobs.values()]))
     check_writable(common)
     output = Folder(folder or common)
     names = {photo: target.relative_to(output.path) for photo, target in jobs.items()}
-    job = Job(names, Record(output), options | dict(quality=quality) if folder else None, overwrite)
+    made = options | dict(quality=quality, pages=pages) if folder else None
+    job = Job(names, Record(output), made, overwrite)
     if not job.todo: return job.counts(failed=0)
     colorizer = _colorizer(**options)
     remove_leftovers(set(jobs.values()))
-    return job.counts(_run(job, colorizer, quality, batch_size))
+    return job.counts(_run(job, colorizer, quality, batch_size, pages))

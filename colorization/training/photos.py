@@ -760,7 +760,9 @@ def _check_batch(pairs, batch_size, processes):
     "Refuse batches that the photos don't fill."
     if processes == 1 or len(pairs) >= batch_size*processes: return
     problem = f"{batch_size} in {processes} processes is more than the {len(pairs)} photos"
-    raise RunError(f"batch_size: {problem}; give at most {len(pairs)//processes}, or fewer processes")
+    most = len(pairs)//processes
+    advice = f"give at most {most}, or fewer processes" if most else "start no more processes than photos, and give 1"
+    raise RunError(f"batch_size: {problem}; {advice}")
 
 def training_batches(
     accelerator, # Accelerate's

@@ -148,20 +148,20 @@ def restore(
 # %% ../../nbs/training/run.ipynb #stop0002
 @contextmanager
 def stopping():
-    "Note Ctrl+C or SIGTERM in a list, and let it take effect after the block; a second one isn't held up."
+    "Note Ctrl+C or SIGTERM in a list, and let the last take effect after the block; a second Ctrl+C isn't held up."
     asked, usual = [], {}
     def note(number, frame):
         asked.append(number)
-        back()
-    def back():
-        for number, handler in usual.items(): signal.signal(number, handler or signal.SIG_DFL)
+        back(number)
+    def back(number): signal.signal(number, usual[number] or signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
         heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
         usual = {number: signal.signal(number, note) for number in heard}
     try: yield asked
-    finally: back()
-    if asked: signal.raise_signal(asked[0])
+    finally:
+        for number in usual: back(number)
+    if asked: signal.raise_signal(asked[-1])
 
 # %% ../../nbs/training/run.ipynb #332a6848
 @contextmanager

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['REACH', 'SIDE', 'ab_bins', 'show_bins', 'encode', 'quarter', 'nearest_bins', 'soft_encode', 'bin_frequencies',
-           'rebalancing_weights', 'anneal', 'decode']
+           'imagenet_prior', 'rebalancing_weights', 'anneal', 'decode']
 
 # %% ../nbs/02_quantization.ipynb #94aba98d
 from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 import torch
@@ -144,6 +145,11 @@ def bin_frequencies(
         labels = encode(quarter(ab_norm*110))
         counts += labels.flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()
+
+# %% ../nbs/02_quantization.ipynb #4fff8a26
+def imagenet_prior() -> torch.Tensor: # float32 `(313,)`, sums to 1
+    "Share of each bin among the photos of ImageNet, smoothed, as released by Zhang et al. (2016)."
+    return torch.tensor(np.loadtxt(files("colorization")/"imagenet_prior.txt"), dtype=torch.float32)
 
 # %% ../nbs/02_quantization.ipynb #ffd98ee9
 def _smooth(p, sigma):

@@ -161,8 +161,9 @@ def test_wheel_and_sdist_hold_the_package(clone, tmp_path_factory):
     modules = [p.relative_to(ROOT).as_posix() for p in (ROOT/"colorization").rglob("*.py")]
     assert len(modules) > 25
     for module in modules: assert module in names
-    for file in ("compact.safetensors", "compact.json", "py.typed"): assert f"colorization/{file}" in names
-    assert "settings.ini" in said("tar", "tzf", sdist)
+    carried = ["compact.safetensors", "compact.json", "imagenet_prior.txt", "py.typed"]
+    for file in carried: assert f"colorization/{file}" in names
+    for file in (*carried, "settings.ini"): assert file in said("tar", "tzf", sdist)
 
 
 def test_citation_and_changelog_name_the_version():

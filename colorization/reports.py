@@ -142,7 +142,8 @@ def _scores(ab, truth):
     "Mean chroma and the two AuCs of one picture."
     errors = AbErrors()
     errors.update([0], ab, truth)
-    aucs = {name: result["pooled"].item() for name, result in errors.compute().items()}
+    results = errors.compute()
+    aucs = {name: results[name]["pooled"].item() for name in ("auc", "auc_rebalanced")}
     return dict(chroma=ab.norm(dim=1).mean().item()) | aucs
 
 def snapshot_scores(
@@ -277,7 +278,7 @@ def check(
 def update_reports():
     """Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers.
 
-    Study and ablation keep their outputs, of long runs."""
+    Priors, study and ablation keep their outputs, of long runs."""
     from nbdev.clean import nbdev_clean
     target = _notebooks()
     work = target.parent.parent/"runs"/"update"
@@ -285,7 +286,7 @@ def update_reports():
     work.mkdir(parents=True)
     with chdir(work): _execute_all(REPORTS, work, {})
     for name in REPORTS:
-        if name not in ("study", "ablation"): shutil.copy(work/f"{name}.ipynb", target)
+        if name not in ("priors", "study", "ablation"): shutil.copy(work/f"{name}.ipynb", target)
         shutil.copy(work/f"runs/reports/{name}.json", target/"numbers")
     with chdir(target):
         for name in REPORTS: nbdev_clean(fname=f"{name}.ipynb")

@@ -256,7 +256,7 @@ def score(
     output=None, # Write the result to this file too
     engine:str="local", # Where: `local` (here) or `ray` (on a Ray cluster)
 ) -> dict: # From `evaluate`
-    "Score a model on the photos of a split, beside the rows gray and random, and print a table."
+    "Score a model on the photos of a split, beside gray, random and two ceilings, and print a table."
     import torch
     from colorization.dataset import ColorizationDataset, fingerprint
     from colorization.eccv16 import load_model
@@ -287,7 +287,7 @@ def add_evaluate(
     "Declare the options of `evaluate`."
     parser.usage = "%(prog)s [options]"
     parser.description = (
-        "Score a model on photos, beside the rows gray and random. "
+        "Score a model on photos, beside gray, random and two ceilings. "
         "Prints JSON; progress and a table go to standard error.")
     add = parser.add_argument
     add_model(parser)
@@ -299,7 +299,7 @@ def add_evaluate(
     add("--split", help="split of the dataset, or all (default: validation; all of a folder that isn't split)")
     add("--limit", type=at_least(2), metavar="N", help="only the first N photos")
     add("--score-size", type=at_least(8), default=256, metavar="PIXELS",
-        help="height and width at which photos are scored (default: %(default)s)")
+        help="height and width at which photos are scored, 128 or more to compare (default: %(default)s)")
     add_former(parser, "--size", "--score-size", at_least(8))
     add("--metrics", nargs="+", type=one_of(*SCORES), metavar="NAME",
         help="auc, psnr, ssim, colourfulness, clipped (these are the default), "

@@ -10,7 +10,7 @@ __all__ = ['rebalanced_cross_entropy', 'loss_weights', 'colour_scores', 'soft_cr
 import torch
 import torch.nn.functional as F
 
-from .metrics import frequency_groups, photo_sums
+from .metrics import frequency_groups, photo_sums, quotient
 from .quantization import (
     ab_bins, encode, imagenet_prior, nearest_bins, quarter, rebalancing_weights)
 from .training.photos import (
@@ -48,11 +48,12 @@ def colour_scores(
     "What the colours of a network are like, on at most 100 photos of each split; None where that isn't defined."
     scores = {}
     for split, pairs in splits.items():
-        sums = {name: each.sum(0) for name, each in photo_sums(network, few_pairs(pairs, 100), groups).items()}
-        gray = sums["chroma"][1] < 0.5*sums["auc"][1]  # ab of the truth, a pixel: that of rounded gray is below
-        for name, (value, of) in sums.items():
-            defined = of > 0 and not (gray and name in ("chroma", "colourfulness", "edges"))
-            scores[f"{split}_{name}"] = (value/of).item() if defined else None
+        sums = photo_sums(network, few_pairs(pairs, 100), groups)
+        (_, true_chroma), (_, pixels) = sums["chroma"].sum(0), sums["auc"].sum(0)
+        gray = true_chroma < 0.5*pixels  # ab of the truth, a pixel: that of rounded gray is below
+        relative = ("chroma", "colourfulness", "edges")
+        for name in ("auc", "auc_rebalanced", *relative, *groups):
+            scores[f"{split}_{name}"] = None if gray and name in relative else quotient(sums[name]).item()
     return scores
 
 # %% ../nbs/04_finetune.ipynb #2436610e

@@ -8,6 +8,7 @@ __all__ = ['XYZ_FROM_RGB', 'RGB_FROM_XYZ', 'WHITE', 'SIDES', 'linear', 'gamma', 
 
 # %% ../../nbs/core/painting.ipynb #b503a45b
 import io, os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -216,11 +217,22 @@ def _chunks(items, batch_size):
     check_number("batch_size", batch_size, 1, kind=int, error=ColorizeError)
     return (items[i:i + batch_size] for i in range(0, len(items), batch_size))
 
+# %% ../../nbs/core/painting.ipynb #ee0b5386
+def _ahead(items, start, most):
+    "What `start` gives for each item, handed on once it has been called for `most` more."
+    started = deque()
+    for item in items:
+        started.append(start(item))
+        if len(started) > most: yield started.popleft()
+    yield from started
+
 # %% ../../nbs/core/painting.ipynb #pnt00013
 class Painter:
     """Colours photos at their own size.
 
     A subclass has a `size`, and `_infer`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."""
+    _on_card = False  # whether `_infer` runs on a GPU, and so beside the cores
+
     def __call__(self,
         source, # Anything that `load_rgb` takes
     ) -> Image.Image: # RGB, or RGBA if the photo has transparency; EXIF and ICC profile in its `.info`
@@ -242,13 +254,20 @@ class Painter:
         then=None, # Takes each source and its picture, to save it, say; its result is yielded in the picture's place
     ): # Yields `(source, picture)`, or `(source, ImageError)` where a photo can't be read
         "Colour photos in their order, for as many as there are, on all cores."
+        def read(chunk): return chunk, pool.map(self._read, chunk)
         def finish(source, photo, ab):
             picture = photo.painted(ab) if isinstance(photo, _Photo) else photo
             return then(source, picture) if then else picture
-        with ThreadPoolExecutor(cores()) as pool:
-            for chunk in _chunks(_check_several(sources), batch_size):
-                photos = list(pool.map(self._read, chunk))
-                yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, self._apart)))
+        def colour(reading):
+            chunk, photos = reading[0], list(reading[1])
+            return zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, self._apart)))
+
+        chunks = _chunks(_check_several(sources), batch_size)
+        most = -(-cores()//batch_size) if self._on_card else 0  # chunks enough for a photo on each core
+        pool = ThreadPoolExecutor(cores())
+        try:
+            for done in _ahead(_ahead(chunks, read, most), colour, most): yield from done
+        finally: pool.shutdown(cancel_futures=True)
 
     def folder(self,
         path, # A folder; those within it are searched too

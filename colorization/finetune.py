@@ -83,9 +83,9 @@ def colour_loss(
 @trains
 def finetune(
     model:str="compact", # `compact`, `eccv16` (official), or the path of a checkpoint
-    dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
+    dataset:str="samples", # `samples`, a folder of images or parquet, a hub id
     split:str="train", # The split to train on
-    valid_split:str="validation", # The split to validate on; its first photo is the reference photo
+    valid_split:str="validation", # To validate on; its first is the reference photo
     test_split:str="", # A split that is kept out and scored after every epoch, too; empty: none
     epochs:int=10, # Passes over the training split
     batch_size:int=16, # Photos in a batch
@@ -103,6 +103,8 @@ def finetune(
     streaming:bool=False, # Read photos while they are used
     min_colourfulness:float=0, # Leave out photos with less colour; 0 is gray
     tensorboard:bool=False, # Log the losses for TensorBoard, too
+    cache:str="auto", # Keep a GPU's photos: `auto`, `device`, `memory`, `none`
+    deterministic:bool=False, # The same numbers again on a GPU; slower
 ) -> Run: # The finished run
     """Class-rebalanced cross-entropy with Adam; a picture, scores and a checkpoint after every epoch.
 
@@ -113,13 +115,16 @@ def finetune(
     photos = {name: opened(name) for name in (split, valid_split)}
     run = Run(params, photos, first_photo(photos[valid_split]))
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)
-    kept_out = {"test": pairs_of(opened(test_split))} if test_split else {}
+    kept_out = opened(test_split) if test_split else None
 
     accelerator = start_accelerator(seed, precision, accumulate, run.folder if tensorboard else None)
     network = start_network(accelerator, model, size, objective)
-    train = training_batches(accelerator, pairs_of(photos[split], augment=True, seed=seed), batch_size, workers)
-    valid = validation_batches(accelerator, pairs_of(photos[valid_split]), batch_size, workers)
-    frequencies = split_frequencies(photos[split], size, run.bins, workers)
+    how = (batch_size, workers, cache)
+    train = training_batches(accelerator, pairs_of(photos[split], augment=True, seed=seed), *how)
+    valid = validation_batches(accelerator, pairs_of(photos[valid_split]), *how)
+    scored = dict(valid=valid.dataset)
+    if test_split: scored["test"] = validation_batches(accelerator, pairs_of(kept_out), *how).dataset
+    frequencies = split_frequencies(photos[split], size, run.bins, workers, train)
     groups, weights = frequency_groups(frequencies), loss_weights(frequencies, rebalance).to(accelerator.device)
     model, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))
     def facts(epochs): return dict(data=params["dataset"], epochs=epochs, seed=seed, lr=lr, rebalance=rebalance)
@@ -138,5 +143,5 @@ def finetune(
                 for l_norm, ab_norm in epoch.validation(valid):
                     labels = true_labels(ab_norm, objective)
                     epoch.log(valid_loss=colour_loss(network(l_norm), labels, weights))
-            epoch.row |= colour_scores(network, dict(valid=valid.dataset) | kept_out, groups)
+            epoch.row |= colour_scores(network, scored, groups)
     return run

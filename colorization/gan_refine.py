@@ -177,10 +177,10 @@ def check_batch(photos, params:dict):
 # %% ../nbs/05_gan_refine.ipynb #33c68278
 @trains
 def refine(
-    model:str="compact", # The generator: `compact`, `eccv16` (official), or a checkpoint, such as a fine-tuned one
-    dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
+    model:str="compact", # `compact`, `eccv16` (official), or a checkpoint
+    dataset:str="samples", # `samples`, a folder of images or parquet, a hub id
     split:str="train", # The split to train on
-    valid_split:str="validation", # The split to validate on; its first photo is the reference photo
+    valid_split:str="validation", # To validate on; its first is the reference photo
     epochs:int=5, # Passes over the training split
     batch_size:int=16, # Photos in a batch
     lr:float=5e-5, # Learning rate of Adam, of the generator
@@ -200,6 +200,8 @@ def refine(
     streaming:bool=False, # Read photos while they are used
     min_colourfulness:float=0, # Leave out photos with less colour; 0 is gray
     tensorboard:bool=False, # Log the losses for TensorBoard, too
+    cache:str="auto", # Keep a GPU's photos: `auto`, `device`, `memory`, `none`
+    deterministic:bool=False, # The same numbers again on a GPU; slower
 ) -> Run: # The finished run
     """A colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 
@@ -214,8 +216,9 @@ def refine(
 
     accelerator = start_accelerator(seed, precision, accumulate, run.folder if tensorboard else None)
     network = start_network(accelerator, model, size)
-    train = training_batches(accelerator, pairs_of(photos[split], augment=True, seed=seed), batch_size, workers)
-    valid = validation_batches(accelerator, pairs_of(photos[valid_split]), batch_size, workers)
+    how = (batch_size, workers, cache)
+    train = training_batches(accelerator, pairs_of(photos[split], augment=True, seed=seed), *how)
+    valid = validation_batches(accelerator, pairs_of(photos[valid_split]), *how)
     rival = PatchDiscriminator()
     optimizers = [torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.999))
                   for player, rate in ((network, lr), (rival, discriminator_lr))]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 from .core.checks import ColorizationError, check_choice, check_number
-from .lab import rgb_to_lab
+from .lab import constant_at, rgb_to_lab
 
 # %% ../nbs/02_quantization.ipynb #6da6d5de
 def _gamut():
@@ -84,7 +84,7 @@ def encode(
     ab:torch.Tensor, # `(B,2,H,W)` in Lab units
 ) -> torch.Tensor: # int64 `(B,H,W)`, 0…312
     "Index of the nearest bin of each pixel."
-    return _nearest_table().to(ab.device).take(_cell(ab))
+    return constant_at(_nearest_table(), ab).take(_cell(ab))
 
 # %% ../nbs/02_quantization.ipynb #88420751
 def quarter(

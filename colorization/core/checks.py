@@ -103,7 +103,8 @@ RANGES = dict(  # for `check_number`
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CHOICES = dict(  # for `check_choice`
     rebalance=("smoothed", "inverse", "none"), objective=("classification", "regression"), precision=PRECISIONS,
-    resume=(True, False), streaming=(False, True), tensorboard=(False, True))
+    cache=("auto", "device", "memory", "none"),
+    resume=(True, False), streaming=(False, True), tensorboard=(False, True), deterministic=(False, True))
 SPLITS = ("train", "validation", "test")  # of the embedded photos
 ENGINES = ("local", "ray")  # where a job of many photos runs: on this machine, or on a Ray cluster
 SCORES = ("auc", "psnr", "ssim", "colourfulness", "clipped", "lpips", "fid", "vgg16_top1")  # all that can be asked for

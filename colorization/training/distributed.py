@@ -6,6 +6,7 @@
 __all__ = ['SharedBatchNorm2d', 'share_batch_norms', 'Mean', 'any_process']
 
 # %% ../../nbs/training/distributed.ipynb #080684f8
+import math
 from collections import Counter
 
 import torch
@@ -51,8 +52,14 @@ def share_batch_norms(
     return network
 
 # %% ../../nbs/training/distributed.ipynb #62eefabb
+def _wide(value):
+    "A loss as it is added up, where it lies: in double precision, if the device has it."
+    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
+
+def _number(value): return value.item() if torch.is_tensor(value) else value
+
 class Mean:
-    "Means of named losses over photos, over all processes."
+    "Means of named losses over photos, over all processes; they add up on the device, and nobody waits for them."
     def __init__(self,
         accelerator, # Knows of the other processes
         sums:dict=None, # To start from: `totals` of an earlier one
@@ -63,12 +70,16 @@ class Mean:
         photos:int, # In the batch
     ):
         "Count a batch in."
-        for name, value in losses.items(): self.sums[name] += value.item()*photos
+        for name, value in losses.items(): self.sums[name] += _wide(value)*photos
         self.sums["photos"] += photos
+
+    def lost(self) -> list: # Names
+        "Which of the sums are no numbers any more. Waits for the device, as do those below."
+        return [name for name, value in self.sums.items() if not math.isfinite(value)]
 
     def totals(self) -> dict: # Name to number, for `Mean(accelerator, totals)` to go on from
         "Sums over the photos so far, and their number."
-        parts = gather_object([dict(self.sums)])
+        parts = gather_object([{name: _number(value) for name, value in self.sums.items()}])
         return {name: sum(part.get(name, 0) for part in parts) for part in parts for name in part}
 
     def result(self) -> dict: # Name to number
@@ -83,4 +94,5 @@ def any_process(
     *asked:bool, # What this process asks for
 ) -> list: # As many booleans, the same in all processes
     "Which of several things any process asks for."
+    if accelerator.num_processes == 1: return [bool(one) for one in asked]
     return (accelerator.reduce(torch.tensor(asked, dtype=torch.int32, device=accelerator.device)) > 0).tolist()

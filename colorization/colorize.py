@@ -93,13 +93,16 @@ class Colorizer(Painter):
         name = f"model {self.name}" if isinstance(self.name, (str, Path)) else "model"
         raise ModelError(f"{name}: predicts colours that are NaN or infinite")
 
+    @property
+    def _on_card(self): return self.device.type != "cpu"
+
     def _infer(self, l_norm):
         "ab of L', array to array."
         return self._predict_ab(torch.from_numpy(l_norm)).cpu().numpy()
 
     def _apart(self, l_norms):
         "On a CPU, each photo has a core to itself: neither other photos nor the number of cores change its colours."
-        if self.device.type != "cpu": return self._together(l_norms)
+        if self._on_card: return self._together(l_norms)
         threads = torch.get_num_threads()
         try:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -32,6 +32,10 @@ sys.argv[1:] = ['colorize', 'photos', '-o', 'out']
 from colorization.cli import main
 sys.exit(main())
 """
+AS_ON_A_CARD = """
+from colorization.colorize import Colorizer
+Colorizer._on_card = True
+""" + COLORIZE
 
 
 def killed(code, folder, begun, longest):
@@ -70,8 +74,9 @@ def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, python):
     assert [p.name for p in broken.rglob(".*")] == [".lock"]
 
 
+@pytest.mark.parametrize("code", [COLORIZE, AS_ON_A_CARD], ids=["cores", "card"])
 @pytest.mark.parametrize("kills", KILLS)
-def test_killed_folder_jobs_colour_each_photo_once(kills, tmp_path):
+def test_killed_folder_jobs_colour_each_photo_once(kills, code, tmp_path):
     random.seed(0)
     photos = [row["image"] for row in load_photos("samples", "train").select(range(12*kills))]
     (tmp_path/"photos").mkdir()
@@ -79,12 +84,12 @@ def test_killed_folder_jobs_colour_each_photo_once(kills, tmp_path):
     done = {}
     def results(): return {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/[0-9]*.png")}
     for _ in range(kills):
-        assert killed(COLORIZE, tmp_path, lambda: len(results()) > len(done), 0.1)
+        assert killed(code, tmp_path, lambda: len(results()) > len(done), 0.1)
         for path in results(): Image.open(path).load()
         assert results().items() >= done.items()
         done = results()
     settings = dict(cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
-    last = subprocess.run([sys.executable, "-c", COLORIZE], **settings)
+    last = subprocess.run([sys.executable, "-c", code], **settings)
     says = f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; "
     assert says in last.stderr.splitlines()[-1]
     assert results().items() >= done.items() and len(results()) == len(photos)

@@ -8,6 +8,7 @@ __all__ = ['XYZ_FROM_RGB', 'RGB_FROM_XYZ', 'WHITE', 'SIDES', 'linear', 'gamma', 
 
 # %% ../../nbs/core/painting.ipynb #b503a45b
 import io, os, struct
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, groupby
@@ -246,12 +247,22 @@ def _pages_of(source):
 
 def _has_pages(source): return isinstance(_pages_of(source)[0], _Page)
 
+# %% ../../nbs/core/painting.ipynb #ee0b5386
+def _ahead(items, start, most):
+    "What `start` gives for each item, handed on once it has been called for `most` more."
+    started = deque()
+    for item in items:
+        started.append(start(item))
+        if len(started) > most: yield started.popleft()
+    yield from started
+
 # %% ../../nbs/core/painting.ipynb #pnt00013
 class Painter:
     """Colours photos at their own size.
 
     A subclass has a `size`, and `_infer`, from L' `(B,1,size,size)` to ab `(B,2,size,size)`, both float32 arrays."""
     tolerate_truncated = False  # of photos whose end is missing, colour what is there
+    _on_card = False  # whether `_infer` runs on a GPU, and so beside the cores
 
     def __call__(self,
         source, # Anything that `load_rgb` takes
@@ -299,13 +310,20 @@ class Painter:
 
     def _each(self, sources, batch_size, then=None):
         "Sources with their pictures, or what comes of these."
+        def read(chunk): return chunk, pool.map(self._read, chunk)
         def finish(source, photo, ab):
             picture = photo.painted(ab) if isinstance(photo, _Photo) else photo
             return then(source, picture) if then else picture
-        with ThreadPoolExecutor(cores()) as pool:
-            for chunk in _chunks(sources, batch_size):
-                photos = list(pool.map(self._read, chunk))
-                yield from zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, self._apart)))
+        def colour(reading):
+            chunk, photos = reading[0], list(reading[1])
+            return zip(chunk, pool.map(finish, chunk, photos, self._colours(photos, self._apart)))
+
+        chunks = _chunks(sources, batch_size)
+        most = -(-cores()//batch_size) if self._on_card else 0  # chunks enough for a photo on each core
+        pool = ThreadPoolExecutor(cores())
+        try:
+            for done in _ahead(_ahead(chunks, read, most), colour, most): yield from done
+        finally: pool.shutdown(cancel_futures=True)
 
     def folder(self,
         path, # A folder; those within it are searched too

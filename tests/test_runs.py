@@ -35,9 +35,10 @@ def timeless(folder):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in read_losses(folder)]
 
 
-def test_signal_to_all_processes_of_a_run(tmp_path, python):
+@pytest.mark.parametrize("cache", ["auto", "none"])
+def test_signal_to_all_processes_of_a_run(cache, tmp_path, python):
     "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
-    code = RUN.replace("size=32", "size=32, workers=1, batch_size=1") % 1000
+    code = RUN.replace("size=32", f"size=32, workers=1, batch_size=1, cache={cache!r}") % 1000
     settings = dict(cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, text=True)
     process = subprocess.Popen([sys.executable, "-c", code], **settings, start_new_session=True)
     said = next(line for line in process.stdout if "epoch 1/1000: " in line)
@@ -194,10 +195,12 @@ def test_two_processes(tmp_path):
     for name, tensor in state.items(): assert tensor.equal(whole_state[name]), name
 
 
-def test_two_processes_learn_what_one_learns(tmp_path):
-    train = "from colorization.finetune import finetune\nfinetune(size=32, epochs=3, batch_size=%d, run_dir=%r)"
+@pytest.mark.parametrize("cache", ["auto", "memory"])
+def test_two_processes_learn_what_one_learns(cache, tmp_path):
+    train = "from colorization.finetune import finetune\n"
+    train += "finetune(size=32, epochs=3, batch_size=%d, run_dir=%r, cache=%r)"
     for processes, run in ((1, "one"), (2, "two")):
-        (tmp_path/"train.py").write_text(train % (16//processes, run))
+        (tmp_path/"train.py").write_text(train % (16//processes, run, cache))
         subprocess.run(**several_processes(tmp_path, processes), check=True, stdout=subprocess.DEVNULL, timeout=300)
     one, two = (sum(losses(tmp_path/run), ()) for run in ("one", "two"))
     assert len(two) == 6

@@ -648,6 +648,7 @@ class DeviceBatches(DataLoaderStateMixin):
         if not self.pairs.augment: return to_pairs(whole(canvases, sizes, self.pairs.size))
         seeds = (self.pairs.seed, self.pairs.epoch, number)
         rgb = self._varied(canvases, sizes, seeds)
+        if not (self.vary_rgb or self.vary_l): return to_pairs(rgb)
         own = _random(self.device, *seeds, self.process)
         if self.vary_rgb: rgb = self.vary_rgb(rgb, own)
         l_norm, ab_norm = to_pairs(rgb)

@@ -13,6 +13,11 @@ MODEL ?= compact
 DATASET ?= samples
 REPORTS ?= runs/reports
 
+# Of pretraining: its length by the clock, or with STEPS by steps; PRETRAIN="-p width 0.5" sets what else it has.
+SECONDS ?= 150
+LENGTH = $(if $(STEPS),-p steps $(STEPS),-p seconds $(SECONDS))
+at_home = $(if $(wildcard $(1)),$(abspath $(1)),$(1))
+
 # Notebooks that papermill wrote (names that start with "out", "_" or ".") are not sources.
 SKIP := ^([_.]|out)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | sort)
@@ -21,7 +26,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | 
 missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>/dev/null),,$(program))))
 need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missing,$(1)); on Debian: apt-get install npm chromium chromium-driver))
 
-.PHONY: study test test-site browser export picture reports benchmark docs cost
+.PHONY: study test test-site browser export picture reports benchmark pretrain docs cost
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -79,6 +84,12 @@ benchmark: $(VENV)/installed
 	$(BIN)/pip install -q -e '.[bench]'
 	mkdir -p '$(REPORTS)'
 	$(BIN)/papermill --log-output --no-progress-bar -k python3 nbs/reports/benchmark.ipynb '$(REPORTS)/benchmark.ipynb' -p folder '$(REPORTS)' $(BENCHMARK)
+
+pretrain: $(VENV)/installed
+	cd nbs/reports && $(BIN)/papermill --log-output --no-progress-bar -k python3 pretrain.ipynb out_pretrain.ipynb \
+	  -r dataset '$(call at_home,$(DATASET))' $(if $(THUMBNAILS),-r thumbnails '$(call at_home,$(THUMBNAILS))') \
+	  $(LENGTH) -p size 112 -p batch_size 512 $(PRETRAIN)
+	@echo "report: nbs/reports/out_pretrain.ipynb"
 
 docs: $(VENV)/installed $(KATEX)
 	$(BIN)/python .ci/site.py $(KATEX)/dist _docs

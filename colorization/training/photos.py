@@ -775,7 +775,7 @@ def training_batches(
 ): # A `DataLoader`, or `DeviceBatches`
     """Shuffled batches; their order depends on the seed and the epoch alone.
 
-    Photos that fill no batch are left out of an epoch, others in each. Raises `RunError` where there are too few."""
+    Photos that fill no batch are left out, other ones in each epoch. Raises `RunError` where there are too few."""
     _check_batch(pairs, batch_size, accelerator.num_processes)
     if where := where_to_keep(cache, accelerator, pairs):
         return device_batches(accelerator, pairs, batch_size, where, workers, shuffle=True, **more)

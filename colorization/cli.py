@@ -344,8 +344,12 @@ def add_training(
     parser.description = f"{text} The values shown are the defaults."
     for parameter, kind, default, comment in parameters:
         how = dict(type=_type(parameter), metavar=str(default))
-        if kind == "bool": how = dict(action=argparse.BooleanOptionalAction)
         option = "--" + parameter.replace("_", "-")
+        if kind == "bool": how = dict(action=argparse.BooleanOptionalAction)
+        if default is False:
+            how = dict(action="store_true")
+            no = "--no" + option.removeprefix("-")
+            parser.add_argument(no, dest=parameter, action="store_false", default=False, help=argparse.SUPPRESS)
         parser.add_argument(option, default=default, help=comment.replace("%", "%%"), **how)
 
 # %% ../nbs/tools/cli.ipynb #2e58a112

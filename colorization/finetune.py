@@ -53,7 +53,9 @@ def colour_scores(
         gray = true_chroma < 0.5*pixels  # ab of the truth, a pixel: that of rounded gray is below
         relative = ("chroma", "colourfulness", "edges")
         for name in ("auc", "auc_rebalanced", *relative, *groups):
-            scores[f"{split}_{name}"] = None if gray and name in relative else quotient(sums[name]).item()
+            score = quotient(sums[name])
+            defined = score.isfinite() and not (gray and name in relative)
+            scores[f"{split}_{name}"] = score.item() if defined else None
     return scores
 
 # %% ../nbs/04_finetune.ipynb #2436610e

@@ -108,7 +108,7 @@ def test_other_files_are_another_stream(photos, tmp_path):
 
 TRAIN = """
 from colorization.finetune import finetune
-finetune(dataset=%r, size=32, lr=1e-4, epochs=2, batch_size=%d, streaming=True, run_dir=%r)
+finetune(dataset=%r, size=32, lr=5e-6, epochs=2, batch_size=%d, streaming=True, run_dir=%r)
 """
 
 

@@ -107,7 +107,7 @@ def localize(page, site, host, pages):
 
 
 def without_network(site, katex):
-    "KaTeX's files inside the site, and themes without web fonts."
+    "KaTeX's files inside the site, themes without web fonts, and icons without a second format of their font."
     ignore = shutil.ignore_patterns(
         "*.mjs", "katex.js", "katex.css", "katex-swap*", "*.ttf", "*.woff", "README.md",
         "auto-render.js", "copy-tex*", "mathtex*", "mhchem*", "render-a11y*")
@@ -115,6 +115,9 @@ def without_network(site, katex):
     for theme in site.glob("site_libs/themes/*.css"):
         style = theme.read_text(encoding="utf-8")
         theme.write_text(WEB_FONT.sub("", style), encoding="utf-8")
+    for font in site.rglob("bootstrap-icons.woff"): font.unlink()
+    icons = site/"site_libs/bootstrap-icons/bootstrap-icons.min.css"
+    icons.write_text(re.sub(r',url\("[^"]*\.woff\?[^)]*\) format\("woff"\)', "", icons.read_text()))
 
 
 def main(katex, out):

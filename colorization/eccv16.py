@@ -79,13 +79,17 @@ class ECCV16(nn.Module):
         self.model7 = _block(c512, c512, 3)
         self.model8 = _head(c512, c256, OBJECTIVES[objective])
         if objective == "classification": self.model_out = nn.Conv2d(313, 2, 1, bias=False)
-        self.apply(_initialize)
-        nn.init.normal_(self.model8[-1].weight, std=0.01)
-        if objective == "classification":
-            bins = ab_bins().T[:, :, None, None]/110
-            self.model_out.weight = nn.Parameter(bins, requires_grad=False)
+        if not self.model1[0].weight.is_meta: self._draw_weights()  # there only shapes are asked for
         self.shortcut = None
         if shortcut: self.add_shortcut()
+
+    def _draw_weights(self):
+        "Random weights, and the bins as those of the last layer."
+        self.apply(_initialize)
+        nn.init.normal_(self.model8[-1].weight, std=0.01)
+        if self.objective == "classification":
+            bins = ab_bins().T[:, :, None, None]/110
+            self.model_out.weight = nn.Parameter(bins, requires_grad=False)
 
     def add_shortcut(self):
         "Let block 8 see block 2 too; what the network gives stays the same until it is trained."

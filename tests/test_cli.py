@@ -4,17 +4,15 @@ import io
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 import termios
-import time
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Warm
 from PIL import ExifTags, Image, ImageCms
 from skimage import color, data
 
@@ -23,12 +21,16 @@ from colorization.core.disk import MACHINE
 from colorization.dataset import load_photos
 from colorization.eccv16 import ECCV16, save_model
 
-PROGRAM = [sys.executable, "-c", "import sys; from colorization.cli import main; sys.exit(main())"]
+CODE = "import sys; from colorization.cli import main; sys.exit(main())"
+PROGRAM = [sys.executable, "-c", CODE]
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 DAMAGE = [lambda b: b[:len(b)//2], lambda b: b"", lambda b: b"not a photo", lambda b: b[:100], lambda b: bytes(len(b))]
 
 
-def run(folder, *arguments, **kw):
+def run(folder, *arguments): return Warm(CODE, folder, *arguments).done()
+
+
+def run_fresh(folder, *arguments, **kw):
     return subprocess.run([*PROGRAM, *map(str, arguments)], cwd=folder, env=ENV, capture_output=True, timeout=300, **kw)
 
 
@@ -63,13 +65,10 @@ def hundred(tmp_path_factory):
 
 def test_killed_folder_job_goes_on(hundred, tmp_path):
     root, bad = hundred
-    process = start(tmp_path, "colorize", root, "-o", "out", stderr=subprocess.DEVNULL)
-    deadline = time.time() + 200
-    while len(list(tmp_path.rglob("photo*.jpg"))) < 40:
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    job = Warm(CODE, tmp_path, "colorize", root, "-o", "out")
+    job.wait_for(lambda: len(list(tmp_path.rglob("photo*.jpg"))) >= 40)
+    job.process.kill()
+    job.done()
     finished = {p: t for p, t in files(tmp_path/"out").items() if not p.name.startswith(".")}
     assert 40 <= len(finished) < 90
     for p in finished: Image.open(tmp_path/"out"/p).load()
@@ -94,10 +93,10 @@ def test_killed_folder_job_goes_on(hundred, tmp_path):
 
 def test_two_jobs_in_one_folder(hundred, tmp_path):
     root, bad = hundred
-    jobs = [start(tmp_path, "colorize", root, "-o", "out", stderr=subprocess.PIPE) for _ in range(2)]
+    jobs = [Warm(CODE, tmp_path, "colorize", root, "-o", "out") for _ in range(2)]
     for job in jobs:
-        _, stderr = job.communicate(timeout=300)
-        assert job.returncode == 1 and b", 10 failed; " in stderr.splitlines()[-1], stderr
+        done = job.done()
+        assert done.returncode == 1 and b", 10 failed; " in done.stderr.splitlines()[-1], done.stderr
     results = files(tmp_path/"out")
     assert set(results) == set(files(root)) - bad
     for p in results: Image.open(tmp_path/"out"/p).load()
@@ -157,9 +156,9 @@ def test_many_kinds_of_input_and_of_results(tmp_path):
 def test_pipes(tmp_path):
     f = io.BytesIO()
     Image.fromarray(data.chelsea()).save(f, "JPEG")
-    done = run(tmp_path, "colorize", "-", "-o", "-", "--format", "png", input=f.getvalue())
+    done = run_fresh(tmp_path, "colorize", "-", "-o", "-", "--format", "png", input=f.getvalue())
     assert done.returncode == 0 and Image.open(io.BytesIO(done.stdout)).format == "PNG"
-    bad = run(tmp_path, "colorize", "-", "-o", "-", input=f.getvalue()[:3000])
+    bad = run_fresh(tmp_path, "colorize", "-", "-o", "-", input=f.getvalue()[:3000])
     assert bad.returncode == 1 and bad.stdout == b""
     assert lines(bad)[0].startswith("colorization: <stdin>: can't be read")
 

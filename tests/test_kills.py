@@ -2,12 +2,10 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import Warm
 from PIL import Image
 from test_runs import timeless
 
@@ -17,7 +15,6 @@ from colorization.eccv16 import load_model
 from colorization.training.run import run_state
 
 KILLS = [2, pytest.param(int(os.environ.get("KILLS", 25)), marks=pytest.mark.slow)]
-ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 TRAIN = """
 import torch
 torch.set_num_threads(1)
@@ -42,19 +39,15 @@ def killed(code, folder, begun, longest):
     """Start a program, wait until `begun()`, kill it at a random moment within `longest` seconds.
 
     Gives whether it was still at work."""
-    silent = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=ENV, **silent)
-    deadline = time.time() + 200
-    while not begun() and process.poll() is None:
-        assert time.time() < deadline
-        time.sleep(0.002)
+    program = Warm(code, folder)
+    program.wait_for(lambda: begun() or not program.process.is_alive())
     time.sleep(random.uniform(0, longest))
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    program.process.kill()
+    return program.done().returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("kills", KILLS)
-def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, python):
+def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, warm):
     random.seed(0)
     epochs, broken, whole = kills + 5, tmp_path/"broken", tmp_path/"whole"
     owner, model = broken/".owner", broken/"model.safetensors"
@@ -63,8 +56,8 @@ def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, python):
         assert killed(TRAIN % (epochs, "broken", 0), tmp_path, owner.exists, 1.2)
         if model.exists(): load_model(model)
     (broken/f".99999999-{MACHINE}-model.safetensors").write_bytes(b"half a file")
-    assert python(TRAIN % (epochs, "broken", 0)).returncode == 0
-    assert python(TRAIN % (epochs, "whole", 10)).returncode == 0
+    assert warm(TRAIN % (epochs, "broken", 0)).returncode == 0
+    assert warm(TRAIN % (epochs, "whole", 10)).returncode == 0
     rows = timeless(broken)
     assert rows == timeless(whole) and len(rows) == epochs
     state, whole_state = run_state(broken), run_state(whole)
@@ -76,7 +69,7 @@ def test_killed_runs_end_as_an_unbroken_one(kills, tmp_path, python):
 
 @pytest.mark.parametrize("code", [COLORIZE, AS_ON_A_CARD], ids=["cores", "card"])
 @pytest.mark.parametrize("kills", KILLS)
-def test_killed_folder_jobs_colour_each_photo_once(kills, code, tmp_path):
+def test_killed_folder_jobs_colour_each_photo_once(kills, code, tmp_path, warm):
     random.seed(0)
     photos = [row["image"] for row in load_photos("samples", "train").select(range(12*kills))]
     (tmp_path/"photos").mkdir()
@@ -88,8 +81,6 @@ def test_killed_folder_jobs_colour_each_photo_once(kills, code, tmp_path):
         for path in results(): Image.open(path).load()
         assert results().items() >= done.items()
         done = results()
-    settings = dict(cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=300)
-    last = subprocess.run([sys.executable, "-c", code], **settings)
     says = f"{len(photos) - len(done)} coloured, {len(done)} already there, 0 failed; "
-    assert says in last.stderr.splitlines()[-1]
+    assert says in warm(code).stderr.decode().splitlines()[-1]
     assert results().items() >= done.items() and len(results()) == len(photos)

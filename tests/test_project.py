@@ -19,11 +19,11 @@ from colorization import ColorizationError
 from colorization.cli import _parser, options_of
 
 BIN = Path(sys.executable).parent
-PARAMETERS = "-p epochs 1 -p size 64 -p run_dir".split()
+STUDY = ROOT/"nbs/04_finetune.ipynb"
 
 
 def papermill(folder, *arguments):
-    command = [BIN/"papermill", "--no-progress-bar", "-k", "python3", "04_finetune.ipynb", *arguments]
+    command = [BIN/"papermill", "--no-progress-bar", "-k", "python3", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
 
 
@@ -42,29 +42,16 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in files}
 
 
-def test_study_command_and_its_leftovers(clone, tmp_path_factory):
-    run = tmp_path_factory.mktemp("runs")/"run"
-    done = papermill(clone/"nbs", "out.ipynb", *PARAMETERS, str(run))
-    assert done.returncode == 0, done.stderr[-2000:]
-    for file in ("params.json", "losses.csv", "model.safetensors", "grid.png", "snapshots/epoch_001.png"):
-        assert (run/file).exists(), file
-    card = json.loads((ROOT/"colorization/compact.json").read_text())
-    assert json.loads((run/"params.json").read_text())["weights"] == card["sha256"]
-
+def test_leftovers_of_papermill_are_no_sources(clone):
+    "The notebook that it writes, with the parameters; `--prepare-only` doesn't run it."
+    done = papermill(clone/"nbs", "04_finetune.ipynb", "out.ipynb", "--prepare-only", "-p", "epochs", "1")
+    assert done.returncode == 0 and "epochs = 1" in (clone/"nbs/out.ipynb").read_text(), done.stderr[-2000:]
     before = contents(clone)
     (clone/".venv").mkdir()
     (clone/".venv/installed").touch()
     export = ["make", "-o", ".venv/installed", "export", f"BIN={BIN}"]
     subprocess.run(export, cwd=clone, check=True, capture_output=True)
     assert contents(clone) == before
-
-
-def test_a_bad_parameter_is_refused_before_the_run(clone):
-    done = papermill(clone/"nbs", "out.ipynb", "-p", "epoch", "3")
-    assert done.returncode == 1
-    says = "RunError: epoch: is no parameter of this notebook; did you mean epochs?"
-    assert says in done.stderr.strip().splitlines()[-1]
-    assert not (clone/"nbs/runs").exists()
 
 
 def cells_from(notebook, tag):
@@ -91,6 +78,19 @@ def test_bad_parameters_are_refused(notebook, name, value, says):
     names = dict(In=[declared, injected])
     for cell in (*imports, declared, injected): exec(cell, names)
     with pytest.raises(ColorizationError, match=f"^{re.escape(says)}"): exec(check, names)
+
+
+def test_papermill_refuses_a_bad_parameter(tmp_path):
+    "As it stands in the notebook of the study, without the lessons before it."
+    *imports, declared, check = map(nbformat.v4.new_code_cell, cells_from(nbformat.read(STUDY, 4), "parameters"))
+    declared.metadata.tags = ["parameters"]
+    facts = dict(language_info=dict(name="python"))
+    notebook = nbformat.v4.new_notebook(cells=[*imports, declared, check], metadata=facts)
+    nbformat.write(notebook, tmp_path/"study.ipynb")
+    done = papermill(tmp_path, "study.ipynb", "out.ipynb", "-p", "epoch", "3")
+    says = "RunError: epoch: is no parameter of this notebook; did you mean epochs?"
+    assert done.returncode == 1 and says in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path/"runs").exists()
 
 
 @pytest.mark.parametrize("module", [

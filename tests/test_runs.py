@@ -1,13 +1,15 @@
 "Training runs that are stopped, run out of disk, or have several processes."
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Warm
 from PIL import Image
 
 from colorization.core.checks import RunError
@@ -36,17 +38,16 @@ def timeless(folder):
 
 
 @pytest.mark.parametrize("cache", ["auto", "none"])
-def test_signal_to_all_processes_of_a_run(cache, tmp_path, python):
+def test_signal_to_all_processes_of_a_run(cache, tmp_path):
     "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
     code = RUN.replace("size=32", f"size=32, workers=1, batch_size=1, cache={cache!r}") % 1000
-    settings = dict(cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, text=True)
-    process = subprocess.Popen([sys.executable, "-c", code], **settings, start_new_session=True)
-    said = next(line for line in process.stdout if "epoch 1/1000: " in line)
+    run = Warm("import os\nos.setsid()" + code, tmp_path)
+    run.wait_for(lambda: b"epoch 1/1000: " in run.said())
     time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGTERM)
-    said += process.communicate(timeout=100)[0]
-    assert process.returncode == -signal.SIGTERM
-    assert " of 30 batches; the same run goes on from there" in said
+    os.killpg(run.process.pid, signal.SIGTERM)
+    done = run.done()
+    assert done.returncode == -signal.SIGTERM
+    assert b" of 30 batches; the same run goes on from there" in done.stdout
 
 
 FULL = """
@@ -56,16 +57,16 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1))
 """
 
 
-def test_full_disk_keeps_what_was_done(tmp_path, python):
-    assert python(RUN % 1).returncode == 0
+def test_full_disk_keeps_what_was_done(tmp_path, warm):
+    assert warm(RUN % 1).returncode == 0
     run = tmp_path/"run"
     before = {p: p.read_bytes() for p in run.glob("*.*")}
-    failed = python(FULL + RUN % 2)
+    failed = warm(FULL + RUN % 2)
     assert failed.returncode == 1
-    assert "RunError: run_dir run: epoch 2 can't be saved" in failed.stderr.splitlines()[-1]
+    assert b"RunError: run_dir run: epoch 2 can't be saved" in failed.stderr.splitlines()[-1]
     assert {p: p.read_bytes() for p in run.glob("*.*")} == before
     assert [p.name for p in run.rglob(".*")] == [".lock"]
-    assert python(RUN % 2).returncode == 0
+    assert warm(RUN % 2).returncode == 0
     assert len(read_losses(run)) == 2
 
 
@@ -135,8 +136,9 @@ def test_numbers_of_numpy_and_a_folder_named_by_a_number(tmp_path, monkeypatch):
         epochs=np.int64(1), batch_size=np.int64(10), lr=np.float32(1e-4), size=np.int64(32), seed=np.int64(2**32 - 1),
         workers=np.int64(0), save_minutes=np.float64(0), accumulate=np.int64(1), streaming=np.False_)
     finetune(split="validation", valid_split="test", run_dir=1924, **numbers)
-    record = read_record("1924")["params"]
-    assert [record[name] for name in ("run_dir", "epochs", "size", "seed")] == ["1924", 1, 32, 2**32 - 1]
+    record, card = read_record("1924"), json.loads((ROOT/"colorization/compact.json").read_text())
+    assert [record["params"][name] for name in ("run_dir", "epochs", "size", "seed")] == ["1924", 1, 32, 2**32 - 1]
+    assert record["weights"] == card["sha256"]
 
 
 @pytest.mark.parametrize("damaged", range(9))
@@ -195,13 +197,29 @@ def test_two_processes(tmp_path):
     for name, tensor in state.items(): assert tensor.equal(whole_state[name]), name
 
 
+SHARED = """
+import os, torch
+os.environ |= dict(RANK='%d', LOCAL_RANK='%d', WORLD_SIZE='%d', MASTER_ADDR='127.0.0.1', MASTER_PORT='%d')
+os.environ['ACCELERATE_USE_CPU'] = 'true'
+torch.set_num_threads(1)
+"""
+
+
+def in_processes(folder, processes, code):
+    "Run code to its end in processes that share the work, with the variables that torchrun sets."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    started = [Warm(SHARED % (i, i, processes, port) + code, folder) for i in range(processes)]
+    for process in started: assert process.done().returncode == 0, process.said("stderr").decode()
+
+
 @pytest.mark.parametrize("cache", ["auto", "memory"])
 def test_two_processes_learn_what_one_learns(cache, tmp_path):
     train = "from colorization.finetune import finetune\n"  # at a rate at which Adam doesn't amplify rounding
     train += "finetune(size=32, epochs=3, batch_size=%d, run_dir=%r, cache=%r, lr=5e-6)"
     for processes, run in ((1, "one"), (2, "two")):
-        (tmp_path/"train.py").write_text(train % (16//processes, run, cache))
-        subprocess.run(**several_processes(tmp_path, processes), check=True, stdout=subprocess.DEVNULL, timeout=300)
+        in_processes(tmp_path, processes, train % (16//processes, run, cache))
     one, two = (sum(losses(tmp_path/run), ()) for run in ("one", "two"))
     assert len(two) == 6
     assert two == pytest.approx(one, abs=1e-4)
@@ -227,15 +245,12 @@ def test_processes_that_would_work_alone(tmp_path):
     assert not (tmp_path/"run").exists()
 
 
-def test_two_runs_in_one_folder(tmp_path, python):
-    first = subprocess.Popen([sys.executable, "-c", RUN % 1000], cwd=tmp_path, env=ENV, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 200
-    while not (tmp_path/"run/losses.csv").exists():
-        assert first.poll() is None and time.time() < deadline
-        time.sleep(0.05)
-    second = python(RUN % 1000)
+def test_two_runs_in_one_folder(tmp_path, warm):
+    first = Warm(RUN % 1000, tmp_path)
+    first.wait_for((tmp_path/"run/losses.csv").exists)
+    second = warm(RUN % 1000)
     assert second.returncode == 1
-    assert f"RunError: run_dir run: process {first.pid} on " in second.stderr.splitlines()[-1]
-    assert first.poll() is None
-    first.kill()
-    first.wait()
+    assert f"RunError: run_dir run: process {first.process.pid} on " in second.stderr.decode().splitlines()[-1]
+    assert first.process.is_alive()
+    first.process.kill()
+    first.done()

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image
 from skimage import data
-from test_cli import files, lines, run
+from test_cli import files, lines, run, run_fresh
 
 from colorization import Colorizer
 from colorization.core.checks import ColorizeError, ImageError
@@ -148,7 +148,7 @@ def test_command(tmp_path):
             lines(done)[0]), done.stderr
     assert not (tmp_path/"out.jpg").exists()
     with open(tmp_path/"scan.tif", "rb") as file:
-        done = run(tmp_path, "colorize", "-", "-o", "-", "--pages", "all", "--run-size", 32, stdin=file)
+        done = run_fresh(tmp_path, "colorize", "-", "-o", "-", "--pages", "all", "--run-size", 32, stdin=file)
     assert len(pages_of(io.BytesIO(done.stdout))) == 4, done.stderr
 
 

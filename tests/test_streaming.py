@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from conftest import ROOT
 from datasets import Dataset
 from PIL import Image
-from test_runs import losses, several_processes, timeless
+from test_runs import in_processes, losses, timeless
 
 from colorization.core.checks import DatasetError, RunError
 from colorization.dataset import load_photos
@@ -119,8 +119,7 @@ def test_two_processes_stream_what_one_does(photos, tmp_path, files):
     Three files can't be shared out, so their photos are in turn: then both see the same, batch by batch."""
     for i in range(files, 4): (photos/f"train-{i:05d}-of-00004.parquet").unlink()
     for processes, run in ((1, "one"), (2, "two")):
-        (tmp_path/"train.py").write_text(TRAIN % (str(photos), 4//processes, run))
-        subprocess.run(**several_processes(tmp_path, processes), check=True, stdout=subprocess.DEVNULL, timeout=300)
+        in_processes(tmp_path, processes, TRAIN % (str(photos), 4//processes, run))
     one, two = (sum(losses(tmp_path/run), ()) for run in ("one", "two"))
     assert len(two) == 4
     assert two == pytest.approx(one, abs=1e-4 if files == 3 else 0.5)

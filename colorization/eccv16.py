@@ -187,7 +187,9 @@ def computes_in_bf16(
     "Whether a device computes in bfloat16."
     device = torch.device(device)
     if device.type == "cuda": return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    used = torch.backends.cpu.get_cpu_capability() == "AVX512"  # ATEN_CPU_CAPABILITY may say otherwise
+    return device.type == "cpu" and used and known.get("avx512_bf16", False)
 
 # %% ../nbs/03_eccv16.ipynb #e9d954f6
 def save_model(

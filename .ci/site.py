@@ -122,6 +122,42 @@ def uncaptioned(prose):
     return re.sub(r"!\[([^\]]+)\]\(([^)]+)\)", picture, prose)
 
 
+def glossary_of(folder):
+    "Each word of the glossary, and the anchor of its entry."
+    cells = json.loads((folder/"glossary.ipynb").read_text(encoding="utf-8"))["cells"]
+    headings = re.findall(r"(?m)^## (.+)$", "\n".join(map(source, cells)))
+    return {word.lower(): slug(heading) for heading in headings for word in heading.split(", ")}
+
+
+def slug(heading): return re.sub(r"[^\w-]+", "-", heading.lower()).strip("-")
+
+
+# What of a page's prose holds no plain words: code, formulas, links, tags, headings, tables, the line below the title.
+NO_WORDS = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>|^[#|>].*?$"
+
+
+# The pages whose words are those of the glossary; elsewhere a standard error is where a program complains.
+READ = re.compile(r"(?!glossary|api)\w+\.ipynb|reports/\w+\.ipynb|tools/metrics\.ipynb")
+
+
+def link_words(cells, glossary, page):
+    "The first use of a word on a page leads to its entry in the glossary."
+    unused = dict(glossary)
+    words = "|".join(sorted(map(re.escape, glossary), key=len, reverse=True))
+    def linked(found):
+        anchor = unused.get((found["word"] or "").lower())
+        if not anchor: return found[0]
+        for word in [word for word in unused if unused[word] == anchor]: del unused[word]
+        return f"[{found[0]}]({page}#{anchor})"
+    def link(prose): return re.sub(rf"{NO_WORDS}|\b(?P<word>{words})s?\b", linked, prose, flags=re.S | re.M | re.I)
+    for cell in cells:
+        if cell["cell_type"] == "markdown": cell["source"] = link(source(cell))
+        if "show_doc(" in source(cell): continue
+        for output in cell.get("outputs", []):
+            told = output.get("data", {}).get("text/markdown")
+            if told: output["data"]["text/markdown"] = link("".join(told))
+
+
 def prepare_cell(cell, study):
     "smalldocs names a page after its notebook, and would warn of another name."
     text = source(cell)
@@ -136,12 +172,15 @@ def prepare_cell(cell, study):
         output["data"]["text/markdown"] = parameter_table(entry)
 
 
-def prepare(notebook):
+def prepare(notebook, folder):
     "What nbdev leaves to Quarto."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
     nb["cells"] = list(entries_first(nb["cells"]))
     study = bool(re.match(r"\d\d_", notebook.name))
     for cell in nb["cells"]: prepare_cell(cell, study)
+    if READ.fullmatch(notebook.relative_to(folder).as_posix()):
+        up = "" if notebook.parent == folder else "../"
+        link_words(nb["cells"], glossary_of(folder), f"{up}glossary.ipynb")
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
@@ -198,7 +237,7 @@ def without_network(site, katex):
 def main(katex, out):
     config, out = get_config(), Path(out)
     processed = proc_nbs(force=True, skip_file_re=r"^([_.]|out)", skip_folder_re=r"^([_.]|runs$)")
-    for notebook in processed.rglob("*.ipynb"): prepare(notebook)
+    for notebook in processed.rglob("*.ipynb"): prepare(notebook, processed)
     site = build(processed, quiet=True)
     if site.warnings: sys.exit("\n".join(f"warning: {w}" for w in site.warnings))
     without_network(site.out, katex)

@@ -162,6 +162,40 @@ def test_what_the_wings_export_is_folded(pages):
     assert len(folds) > 80 and not any(folds)
 
 
+ORDER = [
+    "index", "which_notebook", "0._.+", "reports/index", "reports/.+", "how_to", "symptoms", "glossary", "at_scale",
+    "model_card", "package", "tools/.+", "training/.+", "jobs/.+", "core/.+", "api"]
+
+
+def group_of(name):
+    "Where in the order a page's group is."
+    return next(i for i, kind in enumerate(ORDER) if re.fullmatch(kind, name.removesuffix(".html")))
+
+
+def next_pages(name="index.html"):
+    "The pages that the links to the next one lead through."
+    while name:
+        yield name
+        found = re.search(r'<div class="nav-page nav-page-next"><a href="([^"]+)"', html_of(name))
+        name = urlsplit(urljoin(f"/{name}", found[1])).path.lstrip("/") if found else None
+
+
+def test_next_leads_from_the_study_to_the_wings(pages):
+    "Each group after the one before it, its first page first, and no page left out."
+    order = list(next_pages())
+    assert sorted(order) == PAGES
+    groups = list(map(group_of, order))
+    assert groups == sorted(groups) and set(groups) == set(range(len(ORDER)))
+
+
+def test_words_lead_to_the_glossary(pages):
+    for name, word in [
+        ("02_quantization.html", "bin"), ("04_finetune.html", "auc"), ("reports/index.html", "chroma"),
+        ("reports/study.html", "home-abroad"), ("reports/priors.html", "rebalanced-auc")]:
+        links = [link for _, link in pages[name].links if link.endswith(f"glossary.html#{word}")]
+        assert len(links) == 1, (name, word)
+
+
 @pytest.mark.parametrize("name, shown", [
     ("04_finetune", ["rebalanced_cross_entropy", "epoch.batches", "zero_grad"]),
     ("05_gan_refine", ["PatchDiscriminator", "frozen", "epoch.batches"])])
@@ -267,6 +301,33 @@ def test_nothing_is_cut_off(browser, address, name, width):
     assert not cut, "\n".join(cut)
 
 
+# Code whose lines are longer than its box is wide
+CUT_LINES = r"""
+    const boxes = [...document.querySelectorAll('main pre')].filter(e => e.offsetParent);
+    return boxes.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"""
+
+
+def opened(browser):
+    "All that is folded on a page is opened."
+    browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lines_of_code_are_seen_whole(browser, address, name):
+    show(browser, f"{address}{name}")
+    opened(browser)
+    assert browser.execute_script(CUT_LINES) == []
+
+
+def test_a_cut_line_is_found(browser, address):
+    "One of 121 columns, where 120 fit."
+    show(browser, f"{address}00_lab_preprocessing.html")
+    line = "const line = document.querySelector('pre.cell-code code'); line.textContent = 'x'.repeat(arguments[0])"
+    for columns in (120, 140):
+        browser.execute_script(line, columns)
+        assert len(browser.execute_script(CUT_LINES)) == (columns > 120)
+
+
 # The mean of red, green and blue
 SHADE = r"""
     const colour = getComputedStyle(document.querySelector(arguments[0]))[arguments[1]];
@@ -279,3 +340,26 @@ def test_dark_mode_is_dark(browser, address):
     assert background < 64
     for text in ("main p", "main pre code", "main p code", "main h2", ".sidebar-link"):
         assert browser.execute_script(SHADE, text, "color") > background + 80, text
+
+
+# What a reader who knows nothing of the project looks for: two clicks from the front page, and what is then to be seen.
+TWO_CLICKS = {
+    "train on own photos": ("Recipes", "Fine-tune on your own photos", "papermill 04_finetune.ipynb"),
+    "what AuC means": ("Glossary", "AuC", "Area under the curve"),
+    "how good it is": ("Model card", "How it scores", "beside the rows gray"),
+    "how to cite": ("Recipes", "Cite", "@software")}
+SEEN = r"""
+    const holds = e => e.textContent.includes(arguments[0]);
+    const at = [...document.querySelectorAll('main p, main pre')].filter(holds).map(e => e.getBoundingClientRect().top);
+    return at.some(top => top >= 0 && top < innerHeight)"""
+
+
+@pytest.mark.parametrize("what", TWO_CLICKS)
+def test_two_clicks_from_the_front_page(browser, address, what):
+    show(browser, f"{address}index.html")
+    *clicks, text = TWO_CLICKS[what]
+    for click in clicks:
+        link = WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.LINK_TEXT, click))[0]
+        link.click()
+        WebDriverWait(browser, 30).until(lambda b: b.execute_script(READY))
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(SEEN, text))

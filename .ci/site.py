@@ -206,8 +206,9 @@ def localize(page, site, host, pages):
 
 
 def joined_spans(text):
-    "Neighbouring pieces of code of one colour in one element."
+    "Neighbouring pieces of code of one colour in one element; operators have the colour of the text."
     def joined(found): return f'<span class="{found[1]}">' + re.sub("</?span[^>]*>", "", found[0]) + "</span>"
+    text = re.sub(r'<span class="op">([^<]*)</span>', r"\1", text)
     return re.sub(r'<span class="(\w\w)">[^<]*</span>(?:<span class="\1">[^<]*</span>)+', joined, text)
 
 

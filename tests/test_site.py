@@ -196,6 +196,18 @@ def test_words_lead_to_the_glossary(pages):
         assert len(links) == 1, (name, word)
 
 
+REPORTS = "results gamut temperature epochs baseline priors legacy".split()
+ASKING = [*STUDY[1:6], *(f"reports/{name}" for name in REPORTS)]
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_pages_end_with_three_questions(pages, name):
+    html = html_of(f"{name}.html")
+    end = html[html.index('id="questions-to-try"'):]
+    assert end.count("<summary>Answer</summary>") == end.count("<details>") == 3
+    assert all("<pre" in answer for answer in FOLDED.findall(end))
+
+
 @pytest.mark.parametrize("name, shown", [
     ("04_finetune", ["rebalanced_cross_entropy", "epoch.batches", "zero_grad"]),
     ("05_gan_refine", ["PatchDiscriminator", "frozen", "epoch.batches"])])

@@ -1,6 +1,7 @@
 """Build the docs site. Usage: site.py KATEX OUT
 
 nbdev processes the notebooks into _proc, smalldocs renders them, and what reading needs is put in beside them."""
+import ast
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 from base64 import b64decode
 from hashlib import sha256
 from importlib import import_module
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
@@ -62,26 +64,123 @@ def entries_first(cells):
 FOLD = re.compile(r"#\| code-fold: show\n(?P<summary>#\| code-summary: .*\n)")
 
 
-def prepare_cell(cell, study):
-    """Exported source lies open in the study, which is about it; elsewhere it is folded.
+def imports_alone(code):
+    "Whether a cell does nothing but import."
+    code = re.sub(r"(?m)^%.*$", "", code)
+    try: statements = ast.parse(code).body
+    except SyntaxError: return False
+    return bool(statements) and all(isinstance(s, ast.Import | ast.ImportFrom) for s in statements)
 
-    smalldocs names a page after its notebook, and would warn of another name."""
+
+def folded(code, study):
+    "Exported source lies open in the study, which is about it; elsewhere it is folded, and so are imports everywhere."
+    if imports_alone(code): return f'#| code-fold: true\n#| code-summary: "Imports"\n{code}'
+    return FOLD.sub("" if study else r"#| code-fold: true\n\g<summary>", code)
+
+
+EPOCH = re.compile(r"epoch (\d+/\d+): (\w+ \S+(?:, \w+ \S+)*)")
+SPOKEN_OF = re.compile(r".*(loss|auc|auc_rebalanced|chroma)$")
+
+
+def numbers_of(line):
+    "The numbers that a run printed after an epoch, by name; nothing of any other line."
+    found = EPOCH.fullmatch(line)
+    return dict(epoch=found[1]) | dict(part.rsplit(" ", 1) for part in found[2].split(", ")) if found else {}
+
+
+def table_of(rows):
+    "What a run printed as a Markdown table; of many numbers those that are spoken of."
+    names = list(rows[0])
+    if len(names) > 9: names = ["epoch", *filter(SPOKEN_OF.fullmatch, names)]
+    cells = [[row[name] for name in names] for row in rows]
+    head = [name.replace("_", " ") for name in names]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"]*len(names), *cells])
+
+
+def printed(text):
+    "Outputs that show what was printed, with the epochs of each run as a table, and warnings below it."
+    told = sorted(text.splitlines(), key=lambda line: ": warning: " in line)
+    for names, lines in groupby(told, lambda line: list(numbers_of(line))):
+        if names:
+            data = {"text/markdown": table_of(list(map(numbers_of, lines)))}
+            yield dict(output_type="display_data", metadata={}, data=data)
+        else: yield dict(output_type="stream", name="stdout", text="\n".join(lines))
+
+
+def logs_as_tables(outputs):
+    "Outputs of a cell, with tables in place of the logs of runs."
+    for is_printed, group in groupby(outputs, lambda output: output.get("name") == "stdout"):
+        if is_printed: yield from printed("".join(line for output in group for line in output["text"]))
+        else: yield from group
+
+
+def uncaptioned(prose):
+    "Pictures in prose keep their alternative text, which smalldocs would print as a caption, for those who can't see."
+    def picture(found):
+        alt = found[1].replace('"', "&quot;")
+        return f'![]({found[2]}){{fig-alt="{alt}"}}'
+    return re.sub(r"!\[([^\]]+)\]\(([^)]+)\)", picture, prose)
+
+
+def glossary_of(folder):
+    "Each word of the glossary, and the anchor of its entry."
+    cells = json.loads((folder/"glossary.ipynb").read_text(encoding="utf-8"))["cells"]
+    headings = re.findall(r"(?m)^## (.+)$", "\n".join(map(source, cells)))
+    return {word.lower(): slug(heading) for heading in headings for word in heading.split(", ")}
+
+
+def slug(heading): return re.sub(r"[^\w-]+", "-", heading.lower()).strip("-")
+
+
+# What of a page's prose holds no plain words: code, formulas, links, tags, headings, tables, the line below the title.
+NO_WORDS = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>|^[#|>].*?$"
+
+
+# The pages whose words are those of the glossary; elsewhere a standard error is where a program complains.
+READ = re.compile(r"(?!glossary|api)\w+\.ipynb|reports/\w+\.ipynb|tools/metrics\.ipynb")
+
+
+def link_words(cells, glossary, page):
+    "The first use of a word on a page leads to its entry in the glossary."
+    unused = dict(glossary)
+    words = "|".join(sorted(map(re.escape, glossary), key=len, reverse=True))
+    def linked(found):
+        anchor = unused.get((found["word"] or "").lower())
+        if not anchor: return found[0]
+        for word in [word for word in unused if unused[word] == anchor]: del unused[word]
+        return f"[{found[0]}]({page}#{anchor})"
+    def link(prose): return re.sub(rf"{NO_WORDS}|\b(?P<word>{words})s?\b", linked, prose, flags=re.S | re.M | re.I)
+    for cell in cells:
+        if cell["cell_type"] == "markdown": cell["source"] = link(source(cell))
+        if "show_doc(" in source(cell): continue
+        for output in cell.get("outputs", []):
+            told = output.get("data", {}).get("text/markdown")
+            if told: output["data"]["text/markdown"] = link("".join(told))
+
+
+def prepare_cell(cell, study):
+    "smalldocs names a page after its notebook, and would warn of another name."
     text = source(cell)
     if cell["cell_type"] == "raw": cell["source"] = re.sub(r"(?m)^output-file: .*\n", "", text)
-    folded = "" if study else r"#| code-fold: true\n\g<summary>"
-    if cell["cell_type"] == "code": cell["source"] = FOLD.sub(folded, text)
+    if cell["cell_type"] == "markdown": cell["source"] = uncaptioned(text)
+    if cell["cell_type"] != "code": return
+    cell["source"] = folded(text, study)
+    cell["outputs"] = list(logs_as_tables(cell["outputs"]))
     if not re.search(r"(?m)^show_doc\(", text): return
     for output in cell["outputs"]:
         entry = "".join(output["data"]["text/markdown"])
         output["data"]["text/markdown"] = parameter_table(entry)
 
 
-def prepare(notebook):
+def prepare(notebook, folder):
     "What nbdev leaves to Quarto."
     nb = json.loads(notebook.read_text(encoding="utf-8"))
     nb["cells"] = list(entries_first(nb["cells"]))
     study = bool(re.match(r"\d\d_", notebook.name))
     for cell in nb["cells"]: prepare_cell(cell, study)
+    if READ.fullmatch(notebook.relative_to(folder).as_posix()):
+        up = "" if notebook.parent == folder else "../"
+        link_words(nb["cells"], glossary_of(folder), f"{up}glossary.ipynb")
     notebook.write_text(json.dumps(nb, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
@@ -103,7 +202,24 @@ def localize(page, site, host, pages):
     text = page.read_text(encoding="utf-8")
     text = CDN.sub(f"{up}site_libs/katex", text)
     text = re.sub(rf'href="{re.escape(host)}([^"#]*)', lambda m: f'href="{up}{pages.get(m[1], m[1])}', text)
-    page.write_text(pictures_beside(page, text), encoding="utf-8")
+    page.write_text(joined_spans(pictures_beside(page, text)), encoding="utf-8")
+
+
+def joined_spans(text):
+    "Neighbouring pieces of code of one colour in one element; operators have the colour of the text."
+    def joined(found): return f'<span class="{found[1]}">' + re.sub("</?span[^>]*>", "", found[0]) + "</span>"
+    text = re.sub(r'<span class="op">([^<]*)</span>', r"\1", text)
+    return re.sub(r'<span class="(\w\w)">[^<]*</span>(?:<span class="\1">[^<]*</span>)+', joined, text)
+
+
+def used_icons(site):
+    "The style of the icons, of those alone that a page, a style or a script of the site names."
+    path = site/"site_libs/bootstrap-icons/bootstrap-icons.min.css"
+    style = re.sub(r',url\("[^"]*\.woff\?[^)]*\) format\("woff"\)', "", path.read_text())
+    naming = [*site.rglob("*.html"), *site.glob("site_libs/smalldocs.*")]
+    used = set(re.findall(r"\bbi-([\w-]+)", "".join(p.read_text(encoding="utf-8") for p in naming)))
+    def kept(found): return found[0] if found[1] in used else ""
+    path.write_text(re.sub(r"\.bi-([\w-]+)::before\{content:[^}]*\}", kept, style))
 
 
 def without_network(site, katex):
@@ -116,14 +232,13 @@ def without_network(site, katex):
         style = theme.read_text(encoding="utf-8")
         theme.write_text(WEB_FONT.sub("", style), encoding="utf-8")
     for font in site.rglob("bootstrap-icons.woff"): font.unlink()
-    icons = site/"site_libs/bootstrap-icons/bootstrap-icons.min.css"
-    icons.write_text(re.sub(r',url\("[^"]*\.woff\?[^)]*\) format\("woff"\)', "", icons.read_text()))
+    used_icons(site)
 
 
 def main(katex, out):
     config, out = get_config(), Path(out)
     processed = proc_nbs(force=True, skip_file_re=r"^([_.]|out)", skip_folder_re=r"^([_.]|runs$)")
-    for notebook in processed.rglob("*.ipynb"): prepare(notebook)
+    for notebook in processed.rglob("*.ipynb"): prepare(notebook, processed)
     site = build(processed, quiet=True)
     if site.warnings: sys.exit("\n".join(f"warning: {w}" for w in site.warnings))
     without_network(site.out, katex)

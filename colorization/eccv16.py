@@ -228,10 +228,10 @@ def _load_checkpoint(path, name=None):
 
 # %% ../nbs/03_eccv16.ipynb #54158cba
 # by Richard Zhang et al., BSD-2-Clause, https://github.com/richzhang/colorization
-OFFICIAL_URLS = (
-    "https://colorizers.s3.us-east-2.amazonaws.com/colorization_release_v2-9b330a0b.pth",
-    "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.1/colorization-v2/colorization_release_v2-9b330a0b.pth",
-)
+_FOLDERS = (
+    "https://colorizers.s3.us-east-2.amazonaws.com",
+    "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.1/colorization-v2")
+OFFICIAL_URLS = tuple(f"{folder}/colorization_release_v2-9b330a0b.pth" for folder in _FOLDERS)
 OFFICIAL_SHA256 = "9b330a0bae53f4ded77b1e23defbf78beaa09c10ebc4c4999e8e4f4a160b93f9"
 
 # %% ../nbs/03_eccv16.ipynb #28c2a7f4

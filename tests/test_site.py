@@ -1,12 +1,15 @@
 "The built site: links, pictures, size, and what a browser makes of it. `make test-site` builds it first."
+import ast
 import json
 import re
 import threading
 from functools import partial
+from html import unescape
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urljoin, urlsplit
 
+import nbformat
 import pytest
 from conftest import ROOT
 from nbdev.config import get_config
@@ -63,11 +66,67 @@ def test_nothing_is_fetched_from_elsewhere(pages):
     assert not outside
 
 
-def test_what_should_be_a_link_is_one(pages):
-    "A link whose text holds code comes out as raw Markdown."
-    code = re.compile(r"<(pre|code|script|style)\b.*?</\1>", re.S)
-    text = {name: code.sub("", (SITE/name).read_text(encoding="utf-8")) for name in pages}
-    assert not [name for name in pages if re.search(r"\]\([\w./#-]+\)", text[name])]
+CODE = re.compile(r"<(pre|code|script|style)\b.*?</\1>", re.S)
+FOLDED = re.compile(r"<details\b.*?</details>", re.S)
+
+
+def html_of(name): return (SITE/name).read_text(encoding="utf-8")
+
+
+def text_of(html): return unescape(re.sub(r"<[^>]+>", "", html))
+
+
+def raw_links(html):
+    "Links of Markdown that never became any, as those whose text holds code."
+    return re.findall(r"\[[^\]]*\]\([^)\s]+\)", text_of(CODE.sub("", html)))
+
+
+def repeated_captions(html):
+    "Captions that say what the alternative text says, which is for those who can't see the picture."
+    alternatives = {unescape(alt) for alt in re.findall(r'<img [^>]*alt="([^"]*)"', html)}
+    captions = map(text_of, re.findall(r"<figcaption>(.*?)</figcaption>", html, re.S))
+    return [caption for caption in captions if caption in alternatives]
+
+
+def raw_logs(html): return re.findall(r"epoch \d+/\d+: \w+ [\d.]+", html)
+
+
+def functions_of(notebook):
+    "The sources of the functions and classes that a notebook exports."
+    cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+    exported = [code for code in cells if re.match(r"#\|\s*export", code)]
+    for code in exported:
+        defined = [s for s in ast.parse(code).body if isinstance(s, ast.FunctionDef | ast.ClassDef)]
+        yield from (ast.get_source_segment(code, definition) for definition in defined)
+
+
+def folded_functions(notebook, html):
+    "The first lines of what a notebook exports and a reader of its page doesn't see without a click."
+    shown = text_of(FOLDED.sub("", html))
+    return [code.splitlines()[0] for code in functions_of(notebook) if code not in shown]
+
+
+@pytest.mark.parametrize("found_by", [raw_links, repeated_captions, raw_logs])
+def test_pages_read_well(pages, found_by):
+    assert {name: found for name in pages if (found := found_by(html_of(name)))} == {}
+
+
+@pytest.mark.parametrize("found_by, put_back", [
+    (raw_links, "<p>see [<code>Colorizer</code>](tools/colorize.ipynb)</p>"),
+    (repeated_captions, '<img alt="A cat." src="cat.jpg"><figcaption>A cat.</figcaption>'),
+    (raw_logs, "<pre><code>epoch 1/10: train_loss 3.31, valid_loss 3.458</code></pre>")])
+def test_what_reads_badly_is_found(found_by, put_back): assert found_by(put_back)
+
+
+@pytest.mark.parametrize("name", STUDY[1:])
+def test_the_study_is_open(pages, name):
+    notebook, html = ROOT/f"nbs/{name}.ipynb", html_of(f"{name}.html")
+    assert len(list(functions_of(notebook))) > 4
+    assert folded_functions(notebook, html) == []
+    start = html.rindex('<div class="sourceCode"', 0, html.index(">def</span>"))
+    end = html.index("</div>", start) + len("</div>")
+    put_back = f'{html[:start]}<details class="code-fold">{html[start:end]}</details>{html[end:]}'
+    assert folded_functions(notebook, put_back)
 
 
 def test_figures_have_alternative_text(pages):
@@ -97,13 +156,56 @@ def test_every_page_links_to_the_repository_and_its_notebook(pages):
         assert {("a", repository), ("a", f"{repository}/blob/main/{notebook}")} <= set(page.links), name
 
 
-def test_exported_source_is_open_in_the_study_and_folded_elsewhere(pages):
-    fold, folds = re.compile(r'<details([^>]*) class="code-fold">'), {}
-    for name in pages: folds[name] = fold.findall((SITE/name).read_text(encoding="utf-8"))
-    study = [name for name in folds if re.match(r"\d\d_", name)]
-    assert len(study) == 6 and not any(folds[name] for name in study)
-    wings = [attribute for name, found in folds.items() for attribute in found]
-    assert len(wings) > 80 and not any(wings)
+def test_what_the_wings_export_is_folded(pages):
+    wings = [html_of(name) for name in pages if re.match("(tools|training|jobs|core)/", name)]
+    folds = [fold for html in wings for fold in re.findall(r'<details([^>]*) class="code-fold">', html)]
+    assert len(folds) > 80 and not any(folds)
+
+
+ORDER = [
+    "index", "which_notebook", "0._.+", "reports/index", "reports/.+", "how_to", "symptoms", "glossary", "at_scale",
+    "model_card", "package", "tools/.+", "training/.+", "jobs/.+", "core/.+", "api"]
+
+
+def group_of(name):
+    "Where in the order a page's group is."
+    return next(i for i, kind in enumerate(ORDER) if re.fullmatch(kind, name.removesuffix(".html")))
+
+
+def next_pages(name="index.html"):
+    "The pages that the links to the next one lead through."
+    while name:
+        yield name
+        found = re.search(r'<div class="nav-page nav-page-next"><a href="([^"]+)"', html_of(name))
+        name = urlsplit(urljoin(f"/{name}", found[1])).path.lstrip("/") if found else None
+
+
+def test_next_leads_from_the_study_to_the_wings(pages):
+    "Each group after the one before it, its first page first, and no page left out."
+    order = list(next_pages())
+    assert sorted(order) == PAGES
+    groups = list(map(group_of, order))
+    assert groups == sorted(groups) and set(groups) == set(range(len(ORDER)))
+
+
+def test_words_lead_to_the_glossary(pages):
+    for name, word in [
+        ("02_quantization.html", "bin"), ("04_finetune.html", "auc"), ("reports/index.html", "chroma"),
+        ("reports/study.html", "home-abroad"), ("reports/priors.html", "rebalanced-auc")]:
+        links = [link for _, link in pages[name].links if link.endswith(f"glossary.html#{word}")]
+        assert len(links) == 1, (name, word)
+
+
+REPORTS = "results gamut temperature epochs baseline priors legacy".split()
+ASKING = [*STUDY[1:6], *(f"reports/{name}" for name in REPORTS)]
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_pages_end_with_three_questions(pages, name):
+    html = html_of(f"{name}.html")
+    end = html[html.index('id="questions-to-try"'):]
+    assert end.count("<summary>Answer</summary>") == end.count("<details>") == 3
+    assert all("<pre" in answer for answer in FOLDED.findall(end))
 
 
 @pytest.mark.parametrize("name, shown", [
@@ -211,6 +313,33 @@ def test_nothing_is_cut_off(browser, address, name, width):
     assert not cut, "\n".join(cut)
 
 
+# Code whose lines are longer than its box is wide
+CUT_LINES = r"""
+    const boxes = [...document.querySelectorAll('main pre')].filter(e => e.offsetParent);
+    return boxes.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"""
+
+
+def opened(browser):
+    "All that is folded on a page is opened."
+    browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lines_of_code_are_seen_whole(browser, address, name):
+    show(browser, f"{address}{name}")
+    opened(browser)
+    assert browser.execute_script(CUT_LINES) == []
+
+
+def test_a_cut_line_is_found(browser, address):
+    "One of 121 columns, where 120 fit."
+    show(browser, f"{address}00_lab_preprocessing.html")
+    line = "const line = document.querySelector('pre.cell-code code'); line.textContent = 'x'.repeat(arguments[0])"
+    for columns in (120, 140):
+        browser.execute_script(line, columns)
+        assert len(browser.execute_script(CUT_LINES)) == (columns > 120)
+
+
 # The mean of red, green and blue
 SHADE = r"""
     const colour = getComputedStyle(document.querySelector(arguments[0]))[arguments[1]];
@@ -223,3 +352,26 @@ def test_dark_mode_is_dark(browser, address):
     assert background < 64
     for text in ("main p", "main pre code", "main p code", "main h2", ".sidebar-link"):
         assert browser.execute_script(SHADE, text, "color") > background + 80, text
+
+
+# What a reader who knows nothing of the project looks for: two clicks from the front page, and what is then to be seen.
+TWO_CLICKS = {
+    "train on own photos": ("Recipes", "Fine-tune on your own photos", "papermill 04_finetune.ipynb"),
+    "what AuC means": ("Glossary", "AuC", "Area under the curve"),
+    "how good it is": ("Model card", "How it scores", "beside the rows gray"),
+    "how to cite": ("Recipes", "Cite", "@software")}
+SEEN = r"""
+    const holds = e => e.textContent.includes(arguments[0]);
+    const at = [...document.querySelectorAll('main p, main pre')].filter(holds).map(e => e.getBoundingClientRect().top);
+    return at.some(top => top >= 0 && top < innerHeight)"""
+
+
+@pytest.mark.parametrize("what", TWO_CLICKS)
+def test_two_clicks_from_the_front_page(browser, address, what):
+    show(browser, f"{address}index.html")
+    *clicks, text = TWO_CLICKS[what]
+    for click in clicks:
+        link = WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.LINK_TEXT, click))[0]
+        link.click()
+        WebDriverWait(browser, 30).until(lambda b: b.execute_script(READY))
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(SEEN, text))

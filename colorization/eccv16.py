@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'OFFICIAL_URLS', 'OFFICIAL_SHA256', 'MODELS', 'ECCV16', 'upsample_ab', 'with_objective',
-           'computes_in_bf16', 'save_model', 'fetch_weights', 'load_model', 'known_models', 'ModelError', 'read_card']
+           'with_statistics', 'computes_in_bf16', 'save_model', 'fetch_weights', 'load_model', 'known_models',
+           'ModelError', 'read_card']
 
 # %% ../nbs/03_eccv16.ipynb #4fc8731a
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +16,8 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
 
 from . import __version__
 from .core.checks import ModelError
@@ -124,8 +128,15 @@ class ECCV16(nn.Module):
         size:int=None, # Shrink or enlarge L' to this height and width for the network; default: as it is
     ) -> torch.Tensor: # ab `(B,2,H,W)` in Lab units
         "Predicted colours, at the input's size."
-        x = l_norm if size is None else F.interpolate(l_norm, size=(size, size), mode="bicubic", antialias=True)
-        return self.colours(self(x), l_norm.shape[-2:], temperature)
+        return self.colours(self.at_size(l_norm, size), l_norm.shape[-2:], temperature)
+
+    def at_size(self,
+        l_norm:torch.Tensor, # L' `(B,1,H,W)` in [0, 1]
+        size:int=None, # Shrink or enlarge L' to this height and width first; default: as it is
+    ) -> torch.Tensor: # Logits, or ab', at a quarter of that
+        "What calling the network gives, run at a size of its own."
+        if size is None: return self(l_norm)
+        return self(F.interpolate(l_norm, size=(size, size), mode="bicubic", antialias=True))
 
     def colours(self,
         output:torch.Tensor, # What the model gives, `(B,313,h,w)` or `(B,2,h,w)`
@@ -179,6 +190,17 @@ def with_objective(
     other.load_state_dict(state, strict=False)
     other.sha256 = model.sha256
     return other.train(model.training)
+
+# %% ../nbs/03_eccv16.ipynb #14c12bec
+def with_statistics(
+    model:ECCV16, # The network
+    pairs, # Pairs (L', ab') of one size; ab' isn't used
+    batch_size:int=16, # Photos at a time
+) -> ECCV16: # A copy with the same weights
+    "A network whose BatchNorm has the statistics of some photos, all of them counted alike."
+    other = deepcopy(model)
+    update_bn(DataLoader(pairs, batch_size), other, next(other.parameters()).device)
+    return other
 
 # %% ../nbs/03_eccv16.ipynb #3ab098e4
 def computes_in_bf16(

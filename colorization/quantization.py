@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REACH', 'SIDE', 'ab_bins', 'show_bins', 'encode', 'quarter', 'nearest_bins', 'soft_encode', 'bin_frequencies',
-           'imagenet_prior', 'rebalancing_weights', 'anneal', 'decode']
+           'imagenet_prior', 'rebalancing_weights', 'anneal', 'decode', 'entropy']
 
 # %% ../nbs/02_quantization.ipynb #94aba98d
 from functools import lru_cache
@@ -193,3 +193,11 @@ def decode(
 ) -> torch.Tensor: # `(B,2,H,W)` in Lab units
     "Annealed mean of a distribution over the bins (Zhang et al. 2016, Eq. 5)."
     return torch.einsum("bqhw,qc->bchw", anneal(logits, temperature), ab_bins().to(logits))
+
+# %% ../nbs/02_quantization.ipynb #ent00002
+def entropy(
+    logits:torch.Tensor, # `(B,313,H,W)`
+    temperature:float=1.0, # T of the annealing; 1 is the distribution as the network gives it
+) -> torch.Tensor: # `(B,H,W)` in bits, from 0 (one bin alone) to 8.29 (all bins alike)
+    "How much a distribution over the bins leaves open."
+    return torch.special.entr(anneal(logits, temperature)).sum(1)/np.log(2)

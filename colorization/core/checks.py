@@ -110,7 +110,9 @@ SPLITS = ("train", "validation", "test")  # of the embedded photos
 PAGES = ("largest", "all")  # which of a TIFF are coloured
 ENGINES = ("local", "ray")  # where a job of many photos runs: on this machine, or on a Ray cluster
 SCORES = ("auc", "psnr", "ssim", "colourfulness", "clipped", "lpips", "fid", "vgg16_top1")  # all that can be asked for
-REPORTS = ("baseline", "gamut", "priors", "temperature", "epochs", "results", "study", "ablation", "legacy")
+REPORTS = (
+    "baseline", "gamut", "priors", "temperature", "uncertainty", "epochs", "results",
+    "study", "ablation", "legacy")
 
 # %% ../../nbs/core/checks.ipynb #a71fc1ca
 def check_dataset(

@@ -16,7 +16,7 @@ from torchvision.models import Inception_V3_Weights, VGG16_Weights, inception_v3
 from colorization import metrics
 from colorization.core.weights import sha256
 from colorization.dataset import load_photos
-from colorization.perceptual import GivenFeatures, inception, lpips_vgg
+from colorization.perceptual import GivenFeatures, frechet_distance, inception, lpips_vgg
 from colorization.protocols import PROTOCOLS, Prepared, evaluate_by, notes
 
 FEATURES = 8  # of 2048: of ten pictures, more have no covariance of full rank
@@ -80,21 +80,33 @@ def by_definition(one, other):
     return ((one.mean(0) - other.mean(0))**2).sum() + np.trace(covariances[0] + covariances[1] - 2*shared)
 
 
-@pytest.mark.parametrize("metric, given", [("fid_ct2", lambda rgb: rgb*2 - 1), ("fid_ddcolor", lambda rgb: rgb)])
-def test_fid_is_that_of_torchmetrics_and_of_its_definition(cache, photos, metric, given):
-    "Of pictures that are fed as their code does: CT2's in [-1, 1], DDColor's in [0, 1]."
+# What their code is given of pictures in [0, 1]: CT2's [-1, 1], DDColor's the same [0, 1]
+GIVEN = dict(fid_ct2=lambda rgb: rgb*2 - 1, fid_ddcolor=lambda rgb: rgb)
+
+
+@pytest.fixture(scope="module")
+def theirs(cache): return Theirs(cache/Path(Inception_V3_Weights.IMAGENET1K_V1.url).name)
+
+
+@pytest.mark.parametrize("metric", GIVEN)
+def test_pictures_are_fed_as_their_code_does(theirs, photos, metric):
+    truth, _ = pictures_of(photos, PROTOCOLS["ct2"].prepare, 256)
+    with torch.no_grad(): ours = few_features("cpu", metric)(truth[:2])
+    assert torch.allclose(ours, theirs(GIVEN[metric](truth[:2])), rtol=1e-3, atol=1e-6)
+    with torch.no_grad(): standard = few_features("cpu", "fid")(truth[:2])
+    assert not torch.allclose(ours, standard, rtol=.05)
+
+
+def test_fid_is_that_of_torchmetrics_and_of_its_definition(theirs, photos):
     truth, halved = pictures_of(photos, PROTOCOLS["ct2"].prepare, 256)
-    theirs = Theirs(cache/Path(Inception_V3_Weights.IMAGENET1K_V1.url).name)
     expected = FrechetInceptionDistance(theirs)
-    expected.update(given(truth), real=True)
-    expected.update(given(halved), real=False)
-    row = SimpleNamespace(pictures=lambda index: halved[index])
-    some = patch.object(metrics, "inception", few_features), patch.object(GivenFeatures, "num_features", FEATURES)
-    with some[0], some[1]:
-        result = metrics.evaluate(row, Prepared(photos, PROTOCOLS["ct2"].prepare), (metric,), progress=False)
-    ours = result["rows"]["model"]["pooled"][metric]
-    assert ours == pytest.approx(expected.compute().item(), rel=1e-3)
-    assert ours == pytest.approx(by_definition(theirs(given(truth)), theirs(given(halved))), rel=1e-2)
+    expected.update(GIVEN["fid_ct2"](truth), real=True)
+    expected.update(GIVEN["fid_ct2"](halved), real=False)
+    with torch.no_grad(): features = [few_features("cpu", "fid_ct2")(pictures) for pictures in (truth, halved)]
+    with patch.object(GivenFeatures, "num_features", FEATURES): ours = frechet_distance("cpu")
+    for part, real in zip(features, (True, False)): ours.update(part, real=real)
+    assert ours.compute().item() == pytest.approx(expected.compute().item(), rel=1e-3)
+    assert ours.compute().item() == pytest.approx(by_definition(*features), rel=1e-2)
 
 
 def test_lpips_is_that_of_torchmetrics_and_of_its_definition(cache, photos):

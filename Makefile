@@ -26,7 +26,7 @@ NOTEBOOKS := $(shell find nbs -name '*.ipynb' | grep -vE '/([_.]|out)[^/]*$$' | 
 missing = $(strip $(foreach program,$(1),$(if $(shell command -v $(program) 2>/dev/null),,$(program))))
 need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missing,$(1)); on Debian: apt-get install npm chromium chromium-driver))
 
-.PHONY: study test test-site browser export picture reports benchmark pretrain docs cost
+.PHONY: study test test-site browser export picture reports benchmark reproduce pretrain docs cost
 
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -84,6 +84,12 @@ benchmark: $(VENV)/installed
 	$(BIN)/pip install -q -e '.[bench]'
 	mkdir -p '$(REPORTS)'
 	$(BIN)/papermill --log-output --no-progress-bar -k python3 nbs/reports/benchmark.ipynb '$(REPORTS)/benchmark.ipynb' -p folder '$(REPORTS)' $(BENCHMARK)
+
+reproduce: $(VENV)/installed
+	mkdir -p '$(REPORTS)'
+	$(BIN)/papermill --log-output --no-progress-bar -k python3 nbs/reports/reproduce.ipynb '$(REPORTS)/reproduce.ipynb' \
+	  -r dataset '$(call at_home,$(DATASET))' -r folder '$(REPORTS)' $(REPRODUCE)
+	@echo "report: $(REPORTS)/reproduce.ipynb"
 
 pretrain: $(VENV)/installed
 	cd nbs/reports && $(BIN)/papermill --log-output --no-progress-bar -k python3 pretrain.ipynb out_pretrain.ipynb \

@@ -239,6 +239,12 @@ finally: print([m for m in large if m in sys.modules])
     ("colorize photo.png --model net.pth", "model net.pth: is a file of PyTorch's, and no checkpoint of this package"),
     ("evaluate --split training", "split: must be one of 'train', 'validation', 'test', 'all', got 'training'"),
     ("evaluate --metrics beauty", "--metrics: must be one of auc, psnr"),
+    ("evaluate --predictions nopath --truth .", "folder nopath: no such folder"),
+    ("evaluate --predictions empty --truth .", "folder empty: holds no pictures"),
+    ("evaluate --predictions .", "predictions and truth: give both, folders of pictures and the folder of their"),
+    ("evaluate --predictions . --truth . --model eccv16", "predictions: leaves no use for model; leave it out"),
+    ("evaluate --protocol beauty", "--protocol: must be one of paper, ddcolor, ddcolor-squashed, ct2, got 'beauty'"),
+    ("evaluate --protocol paper --score-size 64", "protocol: leaves no use for score_size; leave it out"),
     ("colorize nopath.jpg", "photo nopath.jpg: no such file or folder"),
     ("colorize photo.png --model nopath", "model nopath: no such file"),
     ("colorize photo.png --device toaster", "device: 'toaster' is unknown; give cpu, cuda, cuda:1, mps or xpu"),
@@ -279,6 +285,35 @@ def test_a_folder_that_is_not_split_is_scored_whole(tmp_path):
     for options, photos in {"": 12, "--split all": 12, "--split train": 11, "--split all --limit 5": 5}.items():
         done = run(tmp_path, *command.split(), *options.split())
         assert json.loads(done.stdout)["protocol"]["photos"] == photos, done.stderr
+
+
+def test_pictures_of_the_program_have_its_numbers(tmp_path):
+    "Scored as files they are what `evaluate` says of the model; what doesn't fit is named, a line each."
+    (tmp_path/"photos").mkdir()
+    for i, rgb in enumerate((data.chelsea(), data.coffee(), data.astronaut())):
+        Image.fromarray(rgb).resize((256, 256)).save(tmp_path/f"photos/{i}.png")
+    same = ["--run-size", "256"]  # at which no photo is shrunk for the network, and no number depends on how
+    run(tmp_path, "colorize", "photos", "-o", "ours", "--format", "png", "--precision", "fp32", *same)
+    measured = ["--metrics", "auc", "psnr", "ssim", "colourfulness"]
+    folders = ["--predictions", "ours", "--truth", "photos"]
+    pictures = run(tmp_path, "evaluate", *folders, "--per-photo", "a.csv", *measured)
+    network = run(tmp_path, "evaluate", "--dataset", "photos", *measured, *same)
+    ours, model = (json.loads(done.stdout)["rows"][row] for done, row in ((pictures, "ours"), (network, "model")))
+    for name in ("psnr", "ssim", "colourfulness"):
+        assert ours["image_mean"][name] == pytest.approx(model["image_mean"][name], rel=1e-3)
+    assert ours["pooled"]["auc"] == pytest.approx(model["pooled"]["auc"], abs=2e-3)
+    header, *rows = (tmp_path/"a.csv").read_text().splitlines()
+    assert header == "photo,auc,auc_rebalanced,psnr,ssim,colourfulness"
+    assert [row.partition(",")[0] for row in rows] == ["0", "1", "2"]
+
+    (tmp_path/"ours/2.png").write_bytes(b"no picture")
+    Image.fromarray(data.chelsea()).save(tmp_path/"ours/3.png")
+    again = run(tmp_path, "evaluate", *folders, "--metrics", "auc")
+    assert json.loads(again.stdout)["protocol"]["names"] == ["0", "1"]
+    assert lines(again)[:3] == [
+        "ours/2.png: not an image, or of a kind that Pillow can't read",
+        "ours/3.png: there is no photo of that name in photos",
+        "2 photos are scored; 2 faults are named above"]
 
 
 @pytest.mark.parametrize("weight", ["model3.0.weight", "model7.6.running_var"])

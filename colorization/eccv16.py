@@ -124,8 +124,15 @@ class ECCV16(nn.Module):
         size:int=None, # Shrink or enlarge L' to this height and width for the network; default: as it is
     ) -> torch.Tensor: # ab `(B,2,H,W)` in Lab units
         "Predicted colours, at the input's size."
-        x = l_norm if size is None else F.interpolate(l_norm, size=(size, size), mode="bicubic", antialias=True)
-        return self.colours(self(x), l_norm.shape[-2:], temperature)
+        return self.colours(self.at_size(l_norm, size), l_norm.shape[-2:], temperature)
+
+    def at_size(self,
+        l_norm:torch.Tensor, # L' `(B,1,H,W)` in [0, 1]
+        size:int=None, # Shrink or enlarge L' to this height and width first; default: as it is
+    ) -> torch.Tensor: # Logits, or ab', at a quarter of that
+        "What calling the network gives, run at a size of its own."
+        if size is None: return self(l_norm)
+        return self(F.interpolate(l_norm, size=(size, size), mode="bicubic", antialias=True))
 
     def colours(self,
         output:torch.Tensor, # What the model gives, `(B,313,h,w)` or `(B,2,h,w)`

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'OFFICIAL_URLS', 'OFFICIAL_SHA256', 'MODELS', 'ECCV16', 'upsample_ab', 'with_objective',
-           'computes_in_bf16', 'save_model', 'fetch_weights', 'load_model', 'known_models', 'ModelError', 'read_card']
+           'with_statistics', 'computes_in_bf16', 'save_model', 'fetch_weights', 'load_model', 'known_models',
+           'ModelError', 'read_card']
 
 # %% ../nbs/03_eccv16.ipynb #4fc8731a
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +16,8 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
 
 from . import __version__
 from .core.checks import ModelError
@@ -186,6 +190,17 @@ def with_objective(
     other.load_state_dict(state, strict=False)
     other.sha256 = model.sha256
     return other.train(model.training)
+
+# %% ../nbs/03_eccv16.ipynb #14c12bec
+def with_statistics(
+    model:ECCV16, # The network
+    pairs, # Pairs (L', ab') of one size; ab' isn't used
+    batch_size:int=16, # Photos at a time
+) -> ECCV16: # A copy with the same weights
+    "A network whose BatchNorm has the statistics of some photos, all of them counted alike."
+    other = deepcopy(model)
+    update_bn(DataLoader(pairs, batch_size), other, next(other.parameters()).device)
+    return other
 
 # %% ../nbs/03_eccv16.ipynb #3ab098e4
 def computes_in_bf16(

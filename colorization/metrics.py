@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'BANDS', 'LEAST', 'METRICS', 'BESIDE', 'PROBABILITIES', 'COLUMNS', 'AbErrors', 'psnr',
            'ssim', 'colourfulness', 'evaluate', 'Table', 'table', 'show_curves', 'distributions', 'reliability',
-           'frequency_groups', 'quotient', 'photo_sums', 'estimate', 'compare', 'holm', 'with_error', 'error_table']
+           'bin_mass', 'frequency_groups', 'quotient', 'photo_sums', 'estimate', 'redraw', 'compare', 'holm',
+           'with_error', 'error_table']
 
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
 from collections import defaultdict
@@ -495,6 +496,17 @@ def reliability(
         photos.append(torch.stack([place.bincount(column, len(bounds)) for column in columns], -1))
     return torch.stack(photos)
 
+# %% ../nbs/tools/metrics.ipynb #7954c2ea
+def bin_mass(
+    network, # A network that classifies
+    pairs, # Pairs (L', ab') of any size; the network runs at its own
+) -> torch.Tensor: # For each photo and bin: what the network expects, and what is true; float64 `(N,313,2)`
+    "Places of each photo in each bin, expected and true."
+    photos = []
+    for p, bins in distributions(network, pairs):
+        photos.append(torch.stack([p.double().sum(1), bins.bincount(minlength=BINS)], -1))
+    return torch.stack(photos)
+
 # %% ../nbs/tools/metrics.ipynb #cmp00005
 def frequency_groups(
     frequencies:torch.Tensor, # Share of each bin, `(313,)`, sums to 1
@@ -530,6 +542,11 @@ def _members(bins):
     "How many pixels have a colour of some bins, as a function of the picture."
     return lambda picture, truth: bins[picture.bins].sum((1, 2))
 
+def _coarse(ab, resolution):
+    "Colours averaged to a height and width, and stretched to where they were."
+    few = F.adaptive_avg_pool2d(ab, resolution)
+    return F.interpolate(few, ab.shape[-2:], mode="bilinear")
+
 def _unrounded(l_norm, ab):
     "A picture whose RGB isn't rounded to 8 bits, and the bins of its colours."
     return SimpleNamespace(ab=ab, rgb=lab_to_rgb(torch.cat([l_norm*100, ab], 1)), bins=encode(ab))
@@ -540,6 +557,7 @@ def photo_sums(
     network, # A network; None for the true colours
     pairs, # Pairs (L', ab') of one size
     groups:dict, # Name to bins, bool `(313,)`, as from `frequency_groups`
+    resolution:int=None, # Of the true colours: averaged to this height and width, and stretched again; default: as is
 ) -> dict: # Name to what `quotient` takes: for each photo, what is summed and what that is divided by
     "The AuCs, share of pixels in groups of bins; chroma, colourfulness and edges relative to the truth's."
     if network is not None: _checked_network(network, "network")
@@ -549,6 +567,7 @@ def photo_sums(
     for i, (l_norm, ab_norm) in enumerate(pairs):
         l_norm, ab = l_norm[None], ab_norm[None]*110
         truth = picture = _unrounded(l_norm, ab)
+        if resolution: picture = _unrounded(l_norm, _coarse(ab, resolution))
         if network is not None:
             predicted = network.predict_ab(l_norm.to(device), size=network.size).float().cpu()
             if not predicted.isfinite().all(): raise FloatingPointError("colours that are NaN or infinite")
@@ -577,6 +596,23 @@ def estimate(
 
     return value().item(), value(_draws(len(sums), draws)).std().item()
 
+# %% ../nbs/tools/metrics.ipynb #56f19aab
+def redraw(
+    number, # (run, how often each photo counts, `(draws,N)`) to what is asked of the run, `(draws,)`
+    runs:int, # How many there are: one for each seed
+    photos:int, # How many they were all scored on
+    draws:int=1000, # How often seeds and photos are drawn again
+) -> dict: # `value` (mean over the runs), its `error`, `p` of there being nothing, how many `runs` and `photos`
+    "A number of several runs, by a bootstrap over seeds and photos."
+    once = torch.ones(1, photos, dtype=torch.float64)
+    value = torch.stack([number(run, once) for run in range(runs)]).mean().item()
+    seeds = torch.randint(runs, (max(runs - 1, 1), draws), generator=torch.Generator().manual_seed(1))
+    counts = _draws(photos, draws)
+    drawn = torch.stack([number(run, counts) for run in range(runs)]).gather(0, seeds).mean(0)
+    error, freedom = drawn.std().item(), (runs if runs > 1 else photos) - 1
+    p = 2*stdtr(freedom, -abs(value)/error).item() if error else float(value == 0)
+    return dict(value=value, error=error, p=p, runs=runs, photos=photos)
+
 # %% ../nbs/tools/metrics.ipynb #621f5d0c
 def compare(
     ones, # Of one way of training, for each seed one of the sums of `photo_sums`
@@ -584,17 +620,11 @@ def compare(
     draws:int=1000, # How often seeds and photos are drawn again
 ) -> dict: # `value` (mean difference), its `error`, `p` of no difference, how many `runs` and `photos`
     "Is one way of training better than another? By a bootstrap over seeds and photos."
-    runs, photos = len(ones), len(ones[0])
-    if len(others) not in (1, runs): raise MetricError(f"others: must be 1 run or {runs}, got {len(others)}")
-    pairs = list(zip(ones, [*others]*(runs//len(others))))
-    def differences(counts=None): return torch.stack([quotient(a, counts) - quotient(b, counts) for a, b in pairs])
-
-    seeds = torch.randint(runs, (max(runs - 1, 1), draws), generator=torch.Generator().manual_seed(1))
-    drawn = differences(_draws(photos, draws)).gather(0, seeds).mean(0)
-    value, error = differences().mean().item(), drawn.std().item()
-    freedom = (runs if runs > 1 else photos) - 1
-    p = 2*stdtr(freedom, -abs(value)/error).item() if error else float(value == 0)
-    return dict(value=value, error=error, p=p, runs=runs, photos=photos)
+    if len(others) not in (1, len(ones)):
+        raise MetricError(f"others: must be 1 run or {len(ones)}, got {len(others)}")
+    pairs = list(zip(ones, [*others]*(len(ones)//len(others))))
+    def difference(run, counts): return quotient(pairs[run][0], counts) - quotient(pairs[run][1], counts)
+    return redraw(difference, len(ones), len(ones[0]), draws)
 
 # %% ../nbs/tools/metrics.ipynb #50c78fab
 def holm(

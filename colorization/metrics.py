@@ -29,7 +29,8 @@ from .core.checks import MetricError, check_choice, check_number
 from .lab import lab_to_rgb, rgb_to_lab
 from .perceptual import (
     FIDS, NETWORK_METRICS, frechet_distance, imagenet_labels, inception, lpips, lpips_vgg, vgg16_top1)
-from .quantization import ab_bins, encode, imagenet_prior, quarter, rebalancing_weights
+from .quantization import (
+    ab_bins, encode, imagenet_prior, quarter, rebalancing_weights, soft_encode)
 
 # %% ../nbs/tools/metrics.ipynb #3757e1f0
 BINS, STEPS = 313, 152
@@ -535,15 +536,18 @@ def show_curves(
 def distributions(
     network, # A network that classifies
     pairs, # Pairs (L', ab') of any size; the network runs at its own
-): # Yields for each photo probabilities `(313,n)` and true bins `(n,)`, of its n places
+    labels:str="hard", # What is true: `hard` (1 bin a place) or `soft` (5)
+): # Yields for each photo what is said and what is true of its n places, each `(313,n)`
     "What a network says of each place of a photo, and what is true there, at the resolution of its output."
     if _checked_network(network, "network").objective != "classification":
         raise MetricError("network: is a regression, which gives colours and no distribution; give a classification")
+    check_choice("labels", labels, ("hard", "soft"), MetricError)
     device = next(network.parameters()).device
     for l_norm, ab_norm in pairs:
         logits = network.at_size(l_norm[None].to(device), network.size).float().cpu()
         ab = F.adaptive_avg_pool2d(ab_norm[None]*110, logits.shape[-2:])
-        yield logits[0].flatten(1).softmax(0), encode(ab).flatten()
+        true = soft_encode(ab) if labels == "soft" else F.one_hot(encode(ab), BINS).movedim(-1, 1).float()
+        yield logits[0].flatten(1).softmax(0), true[0].flatten(1)
 
 # %% ../nbs/tools/metrics.ipynb #4dc9acee
 PROBABILITIES = (0, .01, .02, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9)  # where each class of probability begins
@@ -552,12 +556,11 @@ def reliability(
     network, # A network that classifies
     pairs, # Pairs (L', ab') of any size; the network runs at its own
     classes=PROBABILITIES, # Where each class of probability begins, from 0 up
+    labels:str="hard", # What is right: `hard` (1 bin a place) or `soft` (5, each by its share)
 ) -> torch.Tensor: # For each photo and class the sum of the probabilities, how many were right, how many there are
     "Predicted probability of a bin against how often it is right, float64 `(N,K,3)`."
     bounds, photos = torch.tensor(classes), []
-    for p, bins in distributions(network, pairs):
-        right = torch.zeros_like(p)
-        right[bins, torch.arange(len(bins))] = 1
+    for p, right in distributions(network, pairs, labels):
         place = torch.bucketize(p, bounds, right=True).flatten() - 1
         columns = torch.stack([p, right, torch.ones_like(p)]).flatten(1).double()
         photos.append(torch.stack([place.bincount(column, len(bounds)) for column in columns], -1))
@@ -567,12 +570,10 @@ def reliability(
 def bin_mass(
     network, # A network that classifies
     pairs, # Pairs (L', ab') of any size; the network runs at its own
+    labels:str="hard", # What is true: `hard` (1 bin a place) or `soft` (5, each by its share)
 ) -> torch.Tensor: # For each photo and bin: what the network expects, and what is true; float64 `(N,313,2)`
     "Places of each photo in each bin, expected and true."
-    photos = []
-    for p, bins in distributions(network, pairs):
-        photos.append(torch.stack([p.double().sum(1), bins.bincount(minlength=BINS)], -1))
-    return torch.stack(photos)
+    return torch.stack([torch.stack(both).double().sum(-1).T for both in distributions(network, pairs, labels)])
 
 # %% ../nbs/tools/metrics.ipynb #cmp00005
 def frequency_groups(

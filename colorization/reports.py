@@ -276,7 +276,7 @@ def check(
     return lines
 
 # %% ../nbs/tools/reports.ipynb #93ee6c87
-LONG = ("priors", "study", "ablation")  # their outputs are those of long runs
+LONG = ("priors", "uncertainty", "study", "ablation")  # their outputs are those of long runs
 
 def update_reports():
     """Run the committed reports anew, in `runs/update` of the clone, and replace their outputs and numbers.

@@ -288,20 +288,19 @@ def test_a_folder_that_is_not_split_is_scored_whole(tmp_path):
 
 
 def test_pictures_of_the_program_have_its_numbers(tmp_path):
-    "Scored as files they are what `evaluate` says of the model; what doesn't fit is named, a line each."
+    "Nearly, since `colorize` lets colours follow the edges. What doesn't fit is named, a line each."
     (tmp_path/"photos").mkdir()
     for i, rgb in enumerate((data.chelsea(), data.coffee(), data.astronaut())):
         Image.fromarray(rgb).resize((256, 256)).save(tmp_path/f"photos/{i}.png")
-    same = ["--run-size", "256"]  # at which no photo is shrunk for the network, and no number depends on how
-    run(tmp_path, "colorize", "photos", "-o", "ours", "--format", "png", "--precision", "fp32", *same)
+    run(tmp_path, "colorize", "photos", "-o", "ours", "--format", "png", "--precision", "fp32")
     measured = ["--metrics", "auc", "psnr", "ssim", "colourfulness"]
     folders = ["--predictions", "ours", "--truth", "photos"]
     pictures = run(tmp_path, "evaluate", *folders, "--per-photo", "a.csv", *measured)
-    network = run(tmp_path, "evaluate", "--dataset", "photos", *measured, *same)
+    network = run(tmp_path, "evaluate", "--dataset", "photos", *measured)
     ours, model = (json.loads(done.stdout)["rows"][row] for done, row in ((pictures, "ours"), (network, "model")))
-    for name in ("psnr", "ssim", "colourfulness"):
-        assert ours["image_mean"][name] == pytest.approx(model["image_mean"][name], rel=1e-3)
-    assert ours["pooled"]["auc"] == pytest.approx(model["pooled"]["auc"], abs=2e-3)
+    for name, near in dict(psnr=.3, ssim=.01, colourfulness=5).items():
+        assert ours["image_mean"][name] == pytest.approx(model["image_mean"][name], abs=near)
+    assert ours["pooled"]["auc"] == pytest.approx(model["pooled"]["auc"], abs=5e-3)
     header, *rows = (tmp_path/"a.csv").read_text().splitlines()
     assert header == "photo,auc,auc_rebalanced,psnr,ssim,colourfulness"
     assert [row.partition(",")[0] for row in rows] == ["0", "1", "2"]

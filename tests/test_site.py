@@ -283,7 +283,7 @@ def test_search_finds_and_opens(browser, address):
     first = WebDriverWait(browser, 30).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".search-result"))[0]
     assert "annealed mean" in first.text
     first.click()
-    WebDriverWait(browser, 30).until(lambda b: "/02_quantization.html#" in b.current_url)
+    WebDriverWait(browser, 30).until(lambda b: "/glossary.html#" in b.current_url)
     anchor = urlsplit(browser.current_url).fragment
     assert "annealed mean" in browser.find_element(By.ID, anchor).text
 

@@ -74,7 +74,7 @@ def with_bar(
 ): # Yields the same things
     "The things of a loop, with a bar that says how far it is."
     total = len(items) if total is None else total
-    if _is_notebook(sys.stdout):
+    if _is_notebook(sys.stdout) and _is_watched():
         from fastprogress.fastprogress import progress_bar
         yield from progress_bar(items, total=total, leave=False)
         return
@@ -88,6 +88,10 @@ def with_bar(
 def _is_notebook(stream):
     "Whether what is written to a stream becomes the output of a cell."
     return type(stream).__module__.startswith("ipykernel.")
+
+def _is_watched():
+    "Whether somebody looks at the notebook while it runs: in Jupyter, Colab or VS Code."
+    return any(name in os.environ for name in ("JPY_SESSION_NAME", "COLAB_RELEASE_TAG", "VSCODE_PID"))
 
 # %% ../../nbs/core/screen.ipynb #2d7033b7
 class _Both(io.TextIOBase):
@@ -108,8 +112,8 @@ class _Both(io.TextIOBase):
     def flush(self): self.notebook.flush()
 
 def _starter():
-    "The standard error of what started this kernel, to write to; None where there is none, or where it is a server."
-    if not _is_notebook(sys.stderr) or "JPY_SESSION_NAME" in os.environ: return None
+    "The standard error of what started this kernel, to write to; None without a kernel, or if it has a server."
+    if not _is_notebook(sys.stderr) or _is_watched(): return None
     try: return open(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     except OSError: return None
 

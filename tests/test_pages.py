@@ -6,6 +6,7 @@ import shutil
 import warnings
 from contextlib import chdir, redirect_stdout
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from conftest import ROOT
@@ -156,4 +157,5 @@ def test_committed_outputs_are_what_the_cells_say(notebook):
         if cell.cell_type != "code" or hidden or "#| eval: false" in source or not ast.parse(source).body: continue
         found, committed = (ROUNDED.sub("…", text).strip() for text in (said_by(source, names), kept(cell)))
         if found != committed: differences.append((cell.id, found, committed))
+        plt.close("all")
     assert not differences

@@ -28,25 +28,33 @@ need = $(if $(call missing,$(1)),$(error make $(MAKECMDGOALS) needs $(call missi
 
 .PHONY: study test test-site browser export picture reports benchmark reproduce pretrain docs cost
 
+# What runs notebooks in it speaks of errors alone, and doesn't warn of the sockets that it uses on this machine.
 $(VENV)/installed: settings.ini setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -e '.[dev]'
+	mkdir -p $(VENV)/etc/ipython
+	echo 'c.IPKernelApp.log_level = "ERROR"' > $(VENV)/etc/ipython/ipython_kernel_config.py
 	touch $@
 
 # KaTeX, which the site sets its equations with, comes from npm and is part of the built site.
 $(KATEX): | $(VENV)/installed
 	$(call need,npm)
-	npm install --silent --no-audit --no-fund --prefix $(VENV) katex@0.16
+	npm install --loglevel error --no-audit --no-fund --prefix $(VENV) katex@0.16 \
+	  || { echo "make $(MAKECMDGOALS): npm couldn't install KaTeX, for the reason above; once it can, the same command goes on"; exit 1; }
 
 cost:
 	@echo "make study: about 6 minutes for 10 epochs on two cores, and 59 MB in nbs/$(RUN)"
 	@test -e $(VENV)/installed || echo "before it the packages, most of all PyTorch: 3 to 4 minutes, and 6.5 GB in $(VENV)"
 
+# papermill's bar is for a terminal; in a log only the table of the epochs is left.
+study: QUIET = --log-level ERROR $(shell test -t 2 || echo --no-progress-bar)
 study: cost $(VENV)/installed
-	cd nbs && $(BIN)/papermill --log-output --no-progress-bar 04_finetune.ipynb out.ipynb -k python3 -p epochs $(EPOCHS) -p run_dir $(RUN)
+	@cd nbs && $(BIN)/papermill $(QUIET) 04_finetune.ipynb out.ipynb -k python3 -p epochs $(EPOCHS) -p run_dir $(RUN)
 	@echo "report:     nbs/out.ipynb"
 	@echo "checkpoint: nbs/$(RUN)/model.safetensors"
 	@echo "grid:       nbs/$(RUN)/grid.png"
+	@echo "numbers:    nbs/$(RUN)/losses.csv"
+	@echo "colorization, papermill and jupyter are in $(VENV); to use them: source $(VENV)/bin/activate"
 
 export: $(VENV)/installed
 	printf '%s\n' $(NOTEBOOKS) | xargs -n 1 $(BIN)/nbdev_clean --fname

@@ -20,7 +20,7 @@ import colorization
 from .core.checks import (
     CHOICES, ENGINES, PAGES, PRECISIONS, PROTOCOLS, RANGES, REPORTS, SCORES, SPLITS,
     ColorizationError, ColorizeError, ReportError, check_choice, check_dataset, number_problem)
-from .core.disk import check_writable, write_json
+from .core.disk import CURVES, GRID, check_writable, replacing, write_json
 from .core.weights import FILE, check_model
 
 # %% ../nbs/tools/cli.ipynb #815130a6
@@ -410,21 +410,42 @@ def add_training(
             no = "--no" + option.removeprefix("-")
             parser.add_argument(no, dest=parameter, action="store_false", default=False, help=argparse.SUPPRESS)
         parser.add_argument(option, default=default, help=comment.replace("%", "%%"), **how)
+    parser.add_argument("--json", action="store_true", help="End with the last epoch's numbers as JSON")
 
 # %% ../nbs/tools/cli.ipynb #2e58a112
-def _outcome(run):
-    "What a training prints; nothing in a process that doesn't write."
-    if run.writes: return dict(run_dir=str(run.folder), model=str(run.folder/FILE), **run.rows[-1])
+def _draw(folder, losses):
+    "The pictures of a run, as the study's notebooks make them."
+    import matplotlib
+    from colorization.training.run import comparison_grid, plot_losses
+    matplotlib.use("agg")  # into files, without a window
+    comparison_grid(folder)
+    with replacing(folder/CURVES) as temporary: plot_losses(folder, losses).savefig(temporary, format="png", dpi=100)
+
+def _outcome(folder):
+    "What became of a run, and where it is."
+    from colorization.training.run import what_changed
+    files = dict(model=FILE, grid=GRID, curves=CURVES, numbers="losses.csv")
+    return "\n".join([what_changed(folder), *(f"{what + ':':<8} {folder/name}" for what, name in files.items())])
+
+def _train(stage, losses, args):
+    "Train a model, and draw how it went; nothing is drawn or printed in a process that doesn't write."
+    options = options_of(args)
+    as_json = options.pop("json")
+    run = stage(**options)
+    if not run.writes: return None
+    _draw(run.folder, losses)
+    if as_json: return dict(run_dir=str(run.folder), model=str(run.model), **run.rows[-1])
+    return _outcome(run.folder)
 
 def _finetune(args):
     "Train a model on photos."
     from colorization.finetune import finetune
-    return _outcome(finetune(**options_of(args)))
+    return _train(finetune, ("train_loss", "valid_loss"), args)
 
 def _refine(args):
     "Train a model against a discriminator."
     from colorization.gan_refine import refine
-    return _outcome(refine(**options_of(args)))
+    return _train(refine, ("discriminator_loss", "adversarial_loss"), args)
 
 def add_finetune(
     parser, # The parser of the command

@@ -8,6 +8,7 @@ __all__ = ['SCENES', 'SAMPLES', 'LATTICES', 'SPLIT_FOLDERS', 'GRAY', 'all_splits
 
 # %% ../nbs/01_dataset.ipynb #38d391d8
 import glob, hashlib, io, os
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from PIL import Image as PILImage
-from datasets import Dataset, Features, Image, ClassLabel, List, load_dataset_builder
+from datasets import (
+    ClassLabel, Dataset, Features, Image, List, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars,
+    load_dataset_builder)
 from datasets.data_files import DataFilesDict, DataFilesList, get_data_patterns
 from datasets.exceptions import DatasetNotFoundError
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
@@ -196,6 +199,16 @@ def _reason(error):
     if any(said in str(error) for said in ("any data files", "files found")): return "holds no images and no parquet"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
+@contextmanager
+def _without_bars(quick):
+    "No progress bars of `datasets` while a block runs, if it is quick."
+    if not quick or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try: yield
+    finally: enable_progress_bars()
+
 def _damaged(folder):
     "The first file of parquet in a folder that can't be read, with the reason; empty if there is none."
     if not folder.is_dir(): return ""
@@ -212,7 +225,9 @@ def open_dataset(
 ): # What `use` gives: all splits, as a `DatasetDict`
     "Open a folder or a hub repository. Raises `DatasetError`, in one line, whatever goes wrong."
     folder = Path(check_dataset(name)).expanduser().resolve()
-    try: return use(_builder(folder, name, metadata) if folder.is_dir() else load_dataset_builder(name))
+    try:
+        builder = _builder(folder, name, metadata) if folder.is_dir() else load_dataset_builder(name)
+        with _without_bars(isinstance(builder, ImageFolder)): return use(builder)
     except DatasetError: raise
     except Exception as e: raise DatasetError(f"dataset {name}: {_damaged(folder) or _reason(e)}") from None
 
@@ -298,8 +313,9 @@ def _readable(photos, name, split, min_colourfulness=0):
     "The rows whose image can be read and is colourful enough; one printed line counts and names the unreadable ones."
     raw = photos.cast_column("image", Image(decode=False))
     processes = min(os.cpu_count(), len(raw)//1000)  # one more pays from about a thousand photos on
-    checked = raw.map(_verdict, with_indices=True, remove_columns=raw.column_names,
-                      desc="Checking photos", num_proc=processes if processes > 1 else None)
+    with _without_bars(len(raw) < 1000):
+        checked = raw.map(_verdict, with_indices=True, remove_columns=raw.column_names,
+                          desc="Checking photos", num_proc=processes if processes > 1 else None)
     problems, colours = list(checked["problem"]), list(checked["colourfulness"])
     bad = [problem for problem in problems if problem]
     if len(bad) == len(photos):

@@ -109,7 +109,7 @@ def finetune(
     model:str="compact", # `compact`, `eccv16` (official), or a checkpoint
     dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
     split:str="train", # The split to train on
-    valid_split:str="validation", # To validate on; its first photo is the reference
+    valid_split:str="validation", # The split to validate on
     test_split:str="", # A split that is kept out but scored; empty: none
     epochs:int=10, # Passes over the training split
     batch_size:int=16, # Photos in a batch
@@ -132,15 +132,17 @@ def finetune(
     tensorboard:bool=False, # Log the losses for TensorBoard, too
     cache:str="auto", # Keep a GPU's photos: `auto`, `device`, `memory`, `none`
     deterministic:bool=False, # The same numbers again on a GPU; slower
+    reference:int=0, # Number of the photo to validate on that is painted
 ) -> Run: # The finished run
-    """Class-rebalanced cross-entropy with Adam; a picture, scores and a checkpoint after every epoch.
+    """Class-rebalanced cross-entropy with Adam.
 
-    A stopped run goes on where it was when it is started again with the same parameters.
+    A picture, scores and a checkpoint are kept after every epoch. A stopped run goes on where
+    it was when it is started again with the same parameters.
     Raises `RunError`, `ModelError` or `DatasetError` before any work starts."""
     params = check_training(dict(locals()))
     def opened(part): return open_photos(dataset, part, streaming, min_colourfulness)
     photos = {name: opened(name) for name in (split, valid_split)}
-    run = Run(params, photos, first_photo(photos[valid_split]))
+    run = Run(params, photos, first_photo(photos[valid_split], reference))
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)
     kept_out = opened(test_split) if test_split else None
 

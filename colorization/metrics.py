@@ -17,7 +17,6 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from fastprogress.fastprogress import progress_bar
 from scipy.special import stdtr
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
@@ -26,6 +25,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from . import __version__
 from .core.checks import MetricError, check_choice, check_number
+from .core.screen import with_bar
 from .lab import lab_to_rgb, rgb_to_lab
 from .perceptual import (
     FIDS, NETWORK_METRICS, frechet_distance, imagenet_labels, inception, lpips, lpips_vgg, vgg16_top1)
@@ -361,7 +361,7 @@ class _Scores:
     def add(self, pairs, order, batch_size, labels=None, progress=False, before=None):
         "Add photos in an order; the first has the photo `before` for its neighbour, or else the last."
         batches = _batches(pairs, batch_size, self.device, order, before)
-        if progress: batches = progress_bar(batches, total=-(-len(order)//batch_size))
+        if progress: batches = with_bar(batches, -(-len(order)//batch_size), "scoring")
         for l_norm, ab, other, index in batches: self.update(index, l_norm, ab, other, labels)
 
     def merge(self, rows):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 from .core.checks import ColorizationError, check_choice, check_number
+from .core.screen import with_bar
 from .lab import constant_at, rgb_to_lab
 
 # %% ../nbs/02_quantization.ipynb #6da6d5de
@@ -138,11 +139,10 @@ def bin_frequencies(
     most:int=65_000, # Of more photos than these, only so many are counted, evenly spread
 ) -> torch.Tensor: # float32 `(313,)`, sums to 1
     "Share of each bin among the labels of a split, at the resolution of the network's output."
-    from fastprogress.fastprogress import progress_bar
     few = Subset(pairs, range(0, len(pairs), -(-len(pairs)//most)))
     batches = DataLoader(few, 16, num_workers=workers, generator=torch.Generator())
     counts = torch.zeros(len(_bins()), dtype=torch.int64)
-    for _, ab_norm in progress_bar(batches) if progress else batches:
+    for _, ab_norm in with_bar(batches, label="counting colours") if progress else batches:
         labels = encode(quarter(ab_norm*110))
         counts += labels.flatten().bincount(minlength=len(counts))
     return (counts/counts.sum()).float()

@@ -1,13 +1,17 @@
 "The pages of the site: every block of Python on them runs as it stands, one after another, in a folder with photos."
+import ast
+import io
 import re
 import shutil
 import warnings
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from conftest import ROOT
 from execnb.nbio import read_nb
+from matplotlib.figure import Figure
 from nbdev.process import extract_directives
 from nbdev.processors import _do_eval
 from papermill import execute_notebook, inspect_notebook
@@ -120,3 +124,38 @@ def test_imports_stand_in_cells_of_their_own(page):
 def test_plain_commands_leave_out_what_papermill_wrote():
     plain = [line for page in PAGES for line in "\n".join(blocks(page, "sh")).splitlines() if "nbdev_test" in line]
     assert plain and all("--path" in line or "|out)" in line for line in plain)
+
+
+ROUNDED = re.compile(r"\d(\.\d+)?e-\d+")  # errors of rounding, which differ between processors
+
+
+def said_by(source, names):
+    "What a cell prints, and the text of the value that it ends with."
+    *body, last = ast.parse(source).body
+    ends_with_value = isinstance(last, ast.Expr) and not source.rstrip().endswith(";")
+    if not ends_with_value: body.append(last)
+    with redirect_stdout(io.StringIO()) as out:
+        exec(compile(ast.Module(body, []), "cell", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if ends_with_value else None
+    return out.getvalue() + ("" if value is None or isinstance(value, Figure) else repr(value))
+
+
+def kept(cell):
+    "The text among a cell's committed outputs, without what stands for a picture."
+    texts = [part.text if "text" in part else part.data["text/plain"] for part in cell.outputs
+             if "text" in part or not part.data.keys() & {"image/png", "image/jpeg", "text/markdown"}]
+    return "".join(texts)
+
+
+@pytest.mark.parametrize("notebook", ["00_lab_preprocessing", "01_dataset", "02_quantization"])
+def test_committed_outputs_are_what_the_cells_say(notebook):
+    "Of the cells that are shown, in the notebooks whose cells are quick."
+    names, differences = dict(__name__="__main__"), []
+    for cell in nbformat.read(NBS/f"{notebook}.ipynb", 4).cells:
+        source = re.sub("^%", "#", cell.source, flags=re.M)
+        hidden = "#| hide" in source and not re.search("^(from|import) ", source, re.M)
+        if cell.cell_type != "code" or hidden or "#| eval: false" in source or not ast.parse(source).body: continue
+        found, committed = (ROUNDED.sub("…", text).strip() for text in (said_by(source, names), kept(cell)))
+        if found != committed: differences.append((cell.id, found, committed))
+        plt.close("all")
+    assert not differences

@@ -1,8 +1,11 @@
-"Ctrl+C in the terminal where papermill runs a training; with `-m slow`."
+"What is seen in the terminal where papermill runs a training; and with `-m slow`, Ctrl+C in it."
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -46,6 +49,43 @@ def wait_for(there, process):
     while not there():
         assert process.poll() is None and time.time() < deadline
         time.sleep(0.05)
+
+
+TRAINS = """
+from colorization.core.screen import on_screen, with_bar
+print('a lesson')
+with on_screen():
+    for epoch in range(2):
+        for batch in with_bar(range(3), label=f'epoch {epoch}'): pass
+        print(f'epoch {epoch} learned', flush=True)
+"""
+
+
+def on_a_terminal(command, folder):
+    "What a command writes to a terminal."
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    process = subprocess.Popen(command, cwd=folder, env=ENV, stdout=end, stderr=end)
+    os.close(end)
+    text = b""
+    try:
+        while part := os.read(terminal, 1000): text += part
+    except OSError: pass  # the other end is closed
+    assert process.wait() == 0, text
+    return text.decode()
+
+
+def test_a_training_is_seen_where_papermill_was_started(tmp_path):
+    "On a terminal as lines under each other, with a bar that is gone; in a log without the bar; in the report as ever."
+    notebook(tmp_path/"study.ipynb", "# papermill_description=lessons", TRAINS)
+    command = [PAPERMILL[0], "-k", "python3", "--log-level", "ERROR", "study.ipynb", "out.ipynb"]
+    text = on_a_terminal(command, tmp_path)
+    assert "Executing lessons: " in text and "a lesson" not in text
+    for epoch in (0, 1): assert re.search(rf"\repoch {epoch} \|#+\| 3/3 .*\r +\repoch {epoch} learned\r\n", text), text
+    done = subprocess.run(command, cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert "\nepoch 0 learned\nepoch 1 learned\n" in done.stderr and "3/3" not in done.stderr
+    output = nbformat.read(tmp_path/"out.ipynb", 4).cells[1].outputs
+    assert "".join(part.text for part in output) == "a lesson\nepoch 0 learned\nepoch 1 learned\n"
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_signal_to_all_processes_of_a_run(cache, tmp_path):
     "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
     code = RUN.replace("size=32", f"size=32, workers=1, batch_size=1, cache={cache!r}") % 1000
     run = Warm("import os\nos.setsid()" + code, tmp_path)
-    run.wait_for(lambda: b"epoch 1/1000: " in run.said())
+    run.wait_for(lambda: b"\n 1/1000  " in run.said())
     time.sleep(0.2)
     os.killpg(run.process.pid, signal.SIGTERM)
     done = run.done()
@@ -181,12 +181,12 @@ def test_two_processes(tmp_path):
     done = subprocess.run(**two_processes(tmp_path, 4, "whole"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("processes: 2") == 2
-    assert done.stdout.count("epoch 1/4") == 1
+    assert done.stdout.count("\n    1/4  ") == 1
     load_model(tmp_path/"whole/model.safetensors")
 
     command = two_processes(tmp_path, 4, "run")
     stopped = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    said = next(line for line in stopped.stdout if "epoch 1/4: " in line)
+    said = next(line for line in stopped.stdout if line.startswith("    1/4  "))
     stopped.terminate()
     said += stopped.communicate(timeout=300)[0]
     assert said.count(" of 7 batches; the same run goes on from there") == 1, said

@@ -94,7 +94,8 @@ def check_choice(
 COUNT = dict(low=0, kind=int)
 RANGES = dict(  # for `check_number`
     epochs=COUNT | dict(low=1), batch_size=COUNT | dict(low=1), accumulate=COUNT | dict(low=1),
-    size=COUNT | dict(low=32), seed=COUNT | dict(high=2**32 - 1), workers=COUNT, save_minutes=dict(),
+    size=COUNT | dict(low=32), seed=COUNT | dict(high=2**32 - 1), workers=COUNT, reference=COUNT,
+    save_minutes=dict(),
     min_colourfulness=dict(), mix=dict(high=1),
     lr=dict(above=True), discriminator_lr=dict(above=True),
     adversarial_weight=dict(), l1_weight=dict(), perceptual_weight=dict(),

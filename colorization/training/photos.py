@@ -234,10 +234,15 @@ MOST = 1024  # pixels on the longer side of a reference photo
 
 def first_photo(
     photos, # A table, or a `PhotoStream`
+    number:int=0, # Of the photo to begin at
 ): # uint8 `(H,W,3)`
-    "The first photo that can be read, at its own size, or made smaller to `MOST` pixels."
+    "The first photo that can be read, from a number on, at its own size, or made smaller to `MOST` pixels."
+    if number >= len(photos):
+        raise DatasetError(f"reference: there is no photo {number} to validate on; the last of {len(photos)} "
+                           f"is {len(photos) - 1}")
     pairs = photo_pairs(photos)
-    first = next(iter(StreamOrder(pairs, False))) if isinstance(photos, PhotoStream) else 0
+    order = islice(StreamOrder(pairs, False), number, None) if isinstance(photos, PhotoStream) else [number]
+    first = next(iter(order))
     def small(row, place):
         photo = PILImage.fromarray(load_rgb(*image_source(row, place)))
         photo.thumbnail((MOST, MOST))

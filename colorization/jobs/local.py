@@ -19,7 +19,7 @@ from ..core.checks import PAGES, ColorizationError, ColorizeError, check_choice,
 from ..core.disk import check_writable, left_behind, own_ending, replacing
 from ..core.image import ENDINGS, photos_in
 from ..core.painting import save_like
-from ..core.screen import Bar
+from ..core.screen import bar
 from ..core.weights import FILE, is_onnx, sha256
 
 # %% ../../nbs/jobs/local.ipynb #e70c9920
@@ -352,15 +352,14 @@ def _colorizer(model="compact", **options):
 def _run(job, colorizer, quality, batch_size, pages):
     "Colour and save what a job has left to do, on all cores; gives how many photos failed."
     def save(photo, picture): return job.record.output.save(picture, job.names[photo], quality)
-    bar = Bar(len(job.names), unit="photos", done=len(job.names) - len(job.todo), stream=sys.stderr)
-    failed = 0
-    with contextlib.closing(bar):
+    failed, done = 0, len(job.names) - len(job.todo)
+    with bar(len(job.names), unit="photos", done=done, stream=sys.stderr, stays=True) as shown:
         for photo, problem in colorizer.each(job.todo, batch_size, save, pages):
             if problem:
                 failed += 1
-                bar.write(f"colorization: {problem}")
+                shown.write(f"colorization: {problem}", file=sys.stderr)
             else: job.note([photo])
-            bar.update()
+            shown.update()
     return failed
 
 def colour_files(

@@ -37,7 +37,8 @@ from ..core.weights import FILE, check_model, read_tensors, write_tensors
 from ..eccv16 import computes_in_bf16, load_model, save_model, with_objective
 from ..lab import load_rgb, preprocess, reconstruct, rgb_to_lab, show_images, to_tensor
 from .distributed import Mean, any_process, share_batch_norms
-from .photos import Unreadable, batches_left, counts_bins, describe_data, one_line
+from .photos import (
+    Unreadable, batches_left, counts_bins, describe_data, one_line, undisturbed)
 
 # %% ../../nbs/training/run.ipynb #a685b011
 TEXTS = {"model", "dataset", "split", "valid_split", "test_split", "run_dir"}
@@ -214,7 +215,7 @@ class Epoch:
         for model in run.models.values(): model.train()
         left = batches_left(loader, done)
         if run.writes: left = with_bar(left, label=f"epoch {self.number + 1}/{self.epochs}")
-        for self.batch, (l_norm, ab_norm) in enumerate(left, done + 1):
+        for self.batch, (l_norm, ab_norm) in enumerate(undisturbed(left), done + 1):
             self.photos = len(l_norm)
             self.progress = (self.number + (self.batch - 1)/len(loader))/self.epochs
             with run.accelerator.accumulate(): yield l_norm, ab_norm
@@ -228,7 +229,7 @@ class Epoch:
     ): # Yields `(L', ab')`
         "Batches to validate on, all of them."
         self.mean = Mean(self.run.accelerator)
-        for l_norm, ab_norm in loader:
+        for l_norm, ab_norm in undisturbed(loader):
             self.photos = len(l_norm)
             yield l_norm, ab_norm
         self._check()

@@ -324,7 +324,8 @@ class _Scores:
         self.networks = _networks(named, temperature, size)
         self.as_pictures = as_pictures or bool(self.given)
         parameters = (p for network, *_ in self.networks.values() for p in network.parameters())
-        self.device = next((p.device for p in parameters), torch.device("cpu"))
+        alone = torch.device("cuda" if self.given and torch.cuda.is_available() else "cpu")
+        self.device = next((p.device for p in parameters), alone)
         self.measures = _measures(metrics, self.device)
         self.features = {name: inception(self.device, name) for name in metrics if name in FIDS}
         self.start()

@@ -91,6 +91,12 @@ def repeated_captions(html):
 def raw_logs(html): return re.findall(r"epoch \d+/\d+: \w+ [\d.]+", html)
 
 
+def open_imports(html):
+    "Cells that begin with an import and lie open."
+    cells = re.findall(r'<pre class="sourceCode python[^"]*cell-code">(.*?)</pre>', FOLDED.sub("", html), re.S)
+    return [code for code in map(text_of, cells) if re.match("import |from ", code)]
+
+
 def functions_of(notebook):
     "The sources of the functions and classes that a notebook exports."
     cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
@@ -106,7 +112,7 @@ def folded_functions(notebook, html):
     return [code.splitlines()[0] for code in functions_of(notebook) if code not in shown]
 
 
-@pytest.mark.parametrize("found_by", [raw_links, repeated_captions, raw_logs])
+@pytest.mark.parametrize("found_by", [raw_links, repeated_captions, raw_logs, open_imports])
 def test_pages_read_well(pages, found_by):
     assert {name: found for name in pages if (found := found_by(html_of(name)))} == {}
 
@@ -114,6 +120,7 @@ def test_pages_read_well(pages, found_by):
 @pytest.mark.parametrize("found_by, put_back", [
     (raw_links, "<p>see [<code>Colorizer</code>](tools/colorize.ipynb)</p>"),
     (repeated_captions, '<img alt="A cat." src="cat.jpg"><figcaption>A cat.</figcaption>'),
+    (open_imports, '<pre class="sourceCode python cell-code"><code><span class="im">import</span> torch</code></pre>'),
     (raw_logs, "<pre><code>epoch 1/10: train_loss 3.31, valid_loss 3.458</code></pre>")])
 def test_what_reads_badly_is_found(found_by, put_back): assert found_by(put_back)
 
@@ -196,7 +203,7 @@ def test_words_lead_to_the_glossary(pages):
         assert len(links) == 1, (name, word)
 
 
-REPORTS = "results gamut temperature epochs baseline priors legacy".split()
+REPORTS = "results gamut temperature epochs baseline priors legacy pretrain ship benchmark".split()
 ASKING = [*STUDY[1:6], *(f"reports/{name}" for name in REPORTS)]
 
 

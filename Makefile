@@ -43,7 +43,7 @@ $(KATEX): | $(VENV)/installed
 	  || { echo "make $(MAKECMDGOALS): npm couldn't install KaTeX, for the reason above; once it can, the same command goes on"; exit 1; }
 
 cost:
-	@echo "make study: about 6 minutes for 10 epochs on two cores, and 59 MB in nbs/$(RUN)"
+	@echo "make study: fine-tuning, notebook 04 of the study; about 6 minutes for 10 epochs on two cores, and 59 MB in nbs/$(RUN)"
 	@test -e $(VENV)/installed || echo "before it the packages, most of all PyTorch: 3 to 4 minutes, and 6.5 GB in $(VENV)"
 
 # papermill's bar is for a terminal; in a log only the table of the epochs is left.

@@ -81,7 +81,8 @@ def test_a_training_is_seen_where_papermill_was_started(tmp_path):
     command = [PAPERMILL[0], "-k", "python3", "--log-level", "ERROR", "study.ipynb", "out.ipynb"]
     text = on_a_terminal(command, tmp_path)
     assert "Executing lessons: " in text and "a lesson" not in text
-    for epoch in (0, 1): assert re.search(rf"\repoch {epoch} \|#+\| 3/3 .*\r +\repoch {epoch} learned\r\n", text), text
+    for epoch in (0, 1):
+        assert re.search(rf"\repoch {epoch} \|#+\| 3/3 .*\r +\r\x1b\[Kepoch {epoch} learned\r\n", text), text
     done = subprocess.run(command, cwd=tmp_path, env=ENV, capture_output=True, text=True)
     assert "\nepoch 0 learned\nepoch 1 learned\n" in done.stderr and "3/3" not in done.stderr
     output = nbformat.read(tmp_path/"out.ipynb", 4).cells[1].outputs

@@ -61,7 +61,8 @@ class _Both(io.TextIOBase):
     def isatty(self): return self.terminal
 
     def write(self, text):
-        if not text.startswith("\r"): self.notebook.write(text)
+        if text.startswith("\r"): text += "\033[K"  # papermill's bar may be longer
+        else: self.notebook.write(text)
         with suppress(OSError):  # a terminal that was closed meanwhile
             self.starter.write(text)
             self.starter.flush()

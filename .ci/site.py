@@ -26,12 +26,16 @@ WEB_FONT = re.compile(r"@import url\([^)]*\);?")
 def source(cell): return "".join(cell["source"])
 
 
+def shorten(text, most): return text if len(text) <= most else f"{text[:most - 1]}…"
+
+
 def defaults_as_code(table):
-    "A table of parameters whose defaults are code: their quotes stay straight, and long ones may be broken."
+    "A table of parameters whose defaults are code: their quotes stay straight. Long ones are cut; the source has them."
     if "Default" not in table: return table
     def row(line):
         cells = re.split(r"(?<!\\)\|", line)
-        if len(cells) == 6 and cells[3].strip(" -") and "**" not in cells[3]: cells[3] = f" `{cells[3].strip()}` "
+        default = cells[3].strip() if len(cells) == 6 else ""
+        if default.strip(" -") and "**" not in default: cells[3] = f" `{shorten(default, 30)}` "
         return "|".join(cells)
     return "\n".join(map(row, table.splitlines()))
 

@@ -92,6 +92,17 @@ def numbers_of(line):
     return dict(epoch=found[1]) | dict(part.rsplit(" ", 1) for part in found[2].split(", ")) if found else {}
 
 
+def spelled_out(lines):
+    "Lines of the table that a run prints, with the names of the numbers; all others as they are."
+    names = []
+    for line in lines:
+        first, *cells = line.split() or [""]
+        if first == "epoch" and cells[-1:] == ["seconds"]: names = cells
+        elif re.fullmatch(r"\d+/\d+", first) and names and len(cells) == len(names):
+            yield f"epoch {first}: " + ", ".join(map(" ".join, zip(names, cells)))
+        else: yield line
+
+
 def table_of(rows):
     "What a run printed as a Markdown table; of many numbers those that are spoken of."
     names = list(rows[0])
@@ -103,7 +114,7 @@ def table_of(rows):
 
 def printed(text):
     "Outputs that show what was printed, with the epochs of each run as a table, and warnings below it."
-    told = sorted(text.splitlines(), key=lambda line: ": warning: " in line)
+    told = sorted(spelled_out(text.splitlines()), key=lambda line: ": warning: " in line)
     for names, lines in groupby(told, lambda line: list(numbers_of(line))):
         if names:
             data = {"text/markdown": table_of(list(map(numbers_of, lines)))}

@@ -88,7 +88,7 @@ def repeated_captions(html):
     return [caption for caption in captions if caption in alternatives]
 
 
-def raw_logs(html): return re.findall(r"epoch \d+/\d+: \w+ [\d.]+", html)
+def raw_logs(html): return re.findall(r"epoch \d+/\d+: \w+ [\d.]+|(?m:^ +\d+/\d+  +[\d.]+)", html)
 
 
 def open_imports(html):
@@ -121,7 +121,8 @@ def test_pages_read_well(pages, found_by):
     (raw_links, "<p>see [<code>Colorizer</code>](tools/colorize.ipynb)</p>"),
     (repeated_captions, '<img alt="A cat." src="cat.jpg"><figcaption>A cat.</figcaption>'),
     (open_imports, '<pre class="sourceCode python cell-code"><code><span class="im">import</span> torch</code></pre>'),
-    (raw_logs, "<pre><code>epoch 1/10: train_loss 3.31, valid_loss 3.458</code></pre>")])
+    (raw_logs, "<pre><code>epoch 1/10: train_loss 3.31, valid_loss 3.458</code></pre>"),
+    (raw_logs, "<pre><code>  epoch  train_loss  seconds\n   1/10        3.31     15.8</code></pre>")])
 def test_what_reads_badly_is_found(found_by, put_back): assert found_by(put_back)
 
 

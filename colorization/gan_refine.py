@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'PatchDiscriminator', 'discriminator_loss', 'adversarial_loss', 'load_vgg19', 'perceptual_loss',
-           'generator_losses', 'predict_ab_norm', 'frozen', 'least_loss', 'colour_spread', 'collapse_signs', 'descend',
-           'check_refine', 'check_batch', 'refine']
+           'generator_losses', 'predict_ab_norm', 'frozen', 'hold_statistics', 'least_loss', 'colour_spread',
+           'collapse_signs', 'descend', 'check_refine', 'check_batch', 'refine']
 
 # %% ../nbs/05_gan_refine.ipynb #b3758a66
 from contextlib import contextmanager
@@ -50,9 +50,11 @@ class PatchDiscriminator(nn.Module):
 def discriminator_loss(
     real_scores:torch.Tensor, # Logits of patches of true colours
     fake_scores:torch.Tensor, # Logits of patches of predicted colours
-    smoothing:float=0.9, # The answer wanted for true ones; for predicted ones it is 0
+    smoothing:float=0.9, # The answer wanted for true ones; for predicted ones it is 0; hinge has none
+    adversarial:str="logistic", # `logistic` or `hinge`
 ) -> torch.Tensor: # A scalar
-    "Mean of the two binary cross-entropies, with one-sided label smoothing."
+    "Mean of the two binary cross-entropies, with one-sided label smoothing; or of the two hinge losses."
+    if adversarial == "hinge": return (F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean())/2
     loss = F.binary_cross_entropy_with_logits
     true = loss(real_scores, torch.full_like(real_scores, smoothing))
     return (true + loss(fake_scores, torch.zeros_like(fake_scores)))/2
@@ -60,8 +62,10 @@ def discriminator_loss(
 # %% ../nbs/05_gan_refine.ipynb #b8f7fd0f
 def adversarial_loss(
     fake_scores:torch.Tensor, # Logits of patches of predicted colours
+    adversarial:str="logistic", # `logistic` or `hinge`
 ) -> torch.Tensor: # A scalar
-    "Binary cross-entropy of taking predicted colours for true ones."
+    "Binary cross-entropy of taking predicted colours for true ones; of the hinge game, the mean score with a minus."
+    if adversarial == "hinge": return -fake_scores.mean()
     return F.binary_cross_entropy_with_logits(fake_scores, torch.ones_like(fake_scores))
 
 # %% ../nbs/05_gan_refine.ipynb #3799d30c
@@ -99,9 +103,10 @@ def generator_losses(
     fake:torch.Tensor, # Predicted ab' `(B,2,H,W)`
     real:torch.Tensor, # True ab' `(B,2,H,W)`
     vgg=None, # From `load_vgg19`; None to leave the perceptual loss out
+    adversarial:str="logistic", # `logistic` or `hinge`
 ) -> dict: # Name to scalar
     "The terms of the generator's loss."
-    terms = dict(adversarial_loss=adversarial_loss(scores), l1_loss=F.l1_loss(fake, real))
+    terms = dict(adversarial_loss=adversarial_loss(scores, adversarial), l1_loss=F.l1_loss(fake, real))
     if vgg: terms["perceptual_loss"] = perceptual_loss(vgg, l_norm, fake, real)
     return terms
 
@@ -121,6 +126,14 @@ def frozen(network):
     network.requires_grad_(False).eval()
     try: yield network
     finally: network.requires_grad_(True).train()
+
+# %% ../nbs/05_gan_refine.ipynb #6a1b3f2e
+def hold_statistics(
+    network, # A network in training mode
+):
+    "Have batch normalization use its running statistics as they are; what `train()` undoes."
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d): layer.eval()
 
 # %% ../nbs/05_gan_refine.ipynb #8608028b
 def least_loss(smoothing:float=0.9) -> float:
@@ -187,10 +200,12 @@ def refine(
     discriminator_lr:float=5e-5, # And of the discriminator
     size:int=128, # Height and width of the photos, in pixels
     seed:int=0, # Where all randomness starts
+    adversarial:str="logistic", # Loss of the game: `logistic` or `hinge`
     adversarial_weight:float=1.0, # Weight of being taken for true
     l1_weight:float=100.0, # Weight of the L1 distance of ab'
     perceptual_weight:float=0.0, # Weight of the distance of VGG-19 features; above 0 it needs weights, a download
     smoothing:float=0.9, # The discriminator's answer wanted for true colours
+    batch_norm:str="held", # Its statistics: `held`, or `moving` with the photos
     run_dir:str="runs/refine", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
@@ -226,20 +241,21 @@ def refine(
     weights = dict(adversarial_loss=adversarial_weight, l1_loss=l1_weight, perceptual_loss=perceptual_weight)
     vgg = load_vgg19().to(accelerator.device) if perceptual_weight else None
     def facts(epochs):
-        rates = dict(lr=lr, discriminator_lr=discriminator_lr)
-        shares = dict(adversarial_weight=adversarial_weight, l1_weight=l1_weight, perceptual_weight=perceptual_weight)
-        return dict(data=params["dataset"], refined_epochs=epochs, seed=seed) | rates | shares
+        told = ("lr", "discriminator_lr", "adversarial", "adversarial_weight", "l1_weight", "perceptual_weight",
+                "batch_norm")
+        return dict(data=params["dataset"], refined_epochs=epochs, seed=seed) | {name: params[name] for name in told}
 
     models = dict(generator=network, discriminator=rival)
     with run.training(accelerator, network, models, dict(generator=g_optimizer, discriminator=d_optimizer), facts):
         for epoch in run.left(epochs):
             for l_norm, real in epoch.batches(train):
+                if batch_norm == "held": hold_statistics(network)
                 fake = predict_ab_norm(network, l_norm, generator)
                 scores = discriminator(torch.cat([l_norm, l_norm]), torch.cat([real, fake.detach()]))
                 real_scores, fake_scores = scores.chunk(2)
-                d_loss = discriminator_loss(real_scores, fake_scores, smoothing)
+                d_loss = discriminator_loss(real_scores, fake_scores, smoothing, adversarial)
                 descend(accelerator, d_optimizer, d_loss)
-                with frozen(rival): terms = generator_losses(rival(l_norm, fake), l_norm, fake, real, vgg)
+                with frozen(rival): terms = generator_losses(rival(l_norm, fake), l_norm, fake, real, vgg, adversarial)
                 g_loss = sum(weights[name]*term for name, term in terms.items())
                 descend(accelerator, g_optimizer, g_loss)
                 epoch.log(discriminator_loss=d_loss, generator_loss=g_loss, **terms)
@@ -247,5 +263,5 @@ def refine(
                 for l_norm, real in epoch.validation(valid):
                     fake = predict_ab_norm(network, l_norm)
                     epoch.log(valid_l1=F.l1_loss(fake, real), colour_spread=colour_spread(fake*110))
-            epoch.warnings += collapse_signs(epoch.row, smoothing)
+            epoch.warnings += collapse_signs(epoch.row, smoothing if adversarial == "logistic" else 1)
     return run

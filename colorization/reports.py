@@ -114,6 +114,9 @@ def _key(model, photos, settings):
     return digest.hexdigest()[:8]
 
 # %% ../nbs/tools/reports.ipynb #b52c316f
+# How 0.4.0 refined by default: the committed numbers are of it
+_REFINED = dict(lr=5e-5, discriminator_lr=5e-5, l1_weight=100.0, batch_norm="moving")
+
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -132,7 +135,7 @@ def short_study(
     study = Path(folder)/f"study-{_key(model, splits, settings | dict(model=model, epochs=epochs))}"
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     tuned = str(first/FILE)
-    return first, refine(model=tuned, epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
+    return first, refine(model=tuned, epochs=epochs[1], run_dir=str(study/"refine"), **settings, **_REFINED).folder
 
 # %% ../nbs/tools/reports.ipynb #95818cc5
 def _ab(path):

@@ -105,6 +105,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CHOICES = dict(  # for `check_choice`
     rebalance=("smoothed", "inverse", "none"), prior=("data", "imagenet"), labels=("hard", "soft"),
     objective=("classification", "regression"), precision=PRECISIONS,
+    adversarial=("logistic", "hinge"), batch_norm=("held", "moving"),
     cache=("auto", "device", "memory", "none"),
     resume=(True, False), streaming=(False, True), tensorboard=(False, True), deterministic=(False, True))
 SPLITS = ("train", "validation", "test")  # of the embedded photos

@@ -96,7 +96,8 @@ def _versions():
 
 # Parameters that older records don't have, as they were then
 _LATER = dict(
-    min_colourfulness=0, mix=0.5, prior="data", labels="hard", cache="auto", deterministic=False, reference=0)
+    min_colourfulness=0, mix=0.5, prior="data", labels="hard", cache="auto", deterministic=False, reference=0,
+    adversarial="logistic", batch_norm="moving")
 
 def _differences(old, new):
     "Names and values of the parameters in which two records differ."

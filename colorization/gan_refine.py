@@ -196,13 +196,13 @@ def refine(
     valid_split:str="validation", # To validate on; its first is the reference photo
     epochs:int=5, # Passes over the training split
     batch_size:int=16, # Photos in a batch
-    lr:float=5e-5, # Learning rate of Adam, of the generator
-    discriminator_lr:float=5e-5, # And of the discriminator
+    lr:float=2e-5, # Learning rate of Adam, of the generator
+    discriminator_lr:float=2e-4, # And of the discriminator
     size:int=128, # Height and width of the photos, in pixels
     seed:int=0, # Where all randomness starts
     adversarial:str="logistic", # Loss of the game: `logistic` or `hinge`
     adversarial_weight:float=1.0, # Weight of being taken for true
-    l1_weight:float=100.0, # Weight of the L1 distance of ab'
+    l1_weight:float=10.0, # Weight of the L1 distance of ab'
     perceptual_weight:float=0.0, # Weight of the distance of VGG-19 features; above 0 it needs weights, a download
     smoothing:float=0.9, # The discriminator's answer wanted for true colours
     batch_norm:str="held", # Its statistics: `held`, or `moving` with the photos

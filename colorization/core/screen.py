@@ -54,6 +54,8 @@ def _is_watched():
 # %% ../../nbs/core/screen.ipynb #2d7033b7
 class _Both(io.TextIOBase):
     "A stream to a notebook and to what started it; lines that start with a return are only for a terminal there."
+    encoding = "utf-8"  # so bars needn't be drawn in ASCII
+
     def __init__(self, notebook, starter):
         self.notebook, self.starter, self.terminal = notebook, starter, starter.isatty()
         starter.write("\r\033[K" if self.terminal else "\n")  # papermill's bar stands there

@@ -203,7 +203,7 @@ def refine(
     adversarial:str="logistic", # Loss of the game: `logistic` or `hinge`
     adversarial_weight:float=1.0, # Weight of being taken for true
     l1_weight:float=10.0, # Weight of the L1 distance of ab'
-    perceptual_weight:float=0.0, # Weight of the distance of VGG-19 features; above 0 it needs weights, a download
+    perceptual_weight:float=0.0, # Weight of VGG-19's distance; above 0: a download
     smoothing:float=0.9, # The discriminator's answer wanted for true colours
     batch_norm:str="held", # Its statistics: `held`, or `moving` with the photos
     run_dir:str="runs/refine", # The folder of this run

@@ -59,7 +59,7 @@ study: cost $(VENV)/installed
 export: $(VENV)/installed
 	printf '%s\n' $(NOTEBOOKS) | xargs -n 1 $(BIN)/nbdev_clean --fname
 	$(BIN)/nbdev_export --skip_file_re '$(SKIP)'
-	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --RegexRemovePreprocessor.patterns='#. hide' --stdout nbs/index.ipynb | sed -E 's;\]\(([a-z0-9_/]+\.(ipynb|jpg))\);](nbs/\1);g' > README.md
+	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --RegexRemovePreprocessor.patterns='#. hide' --stdout nbs/index.ipynb | sed -E 's;\]\(([a-z0-9_/]+\.(ipynb|jpg)(#[a-z0-9-]+)?)\);](nbs/\1);g' > README.md
 
 picture: $(VENV)/installed
 	cd nbs && $(BIN)/papermill --no-progress-bar -k python3 index.ipynb out_index.ipynb

@@ -41,13 +41,14 @@ def timeless(folder):
 def test_signal_to_all_processes_of_a_run(cache, tmp_path):
     "As a terminal's Ctrl+C, and the stop of a system or a cluster, which reach the processes that load photos, too."
     code = RUN.replace("size=32", f"size=32, workers=1, batch_size=1, cache={cache!r}") % 1000
-    run = Warm("import os\nos.setsid()" + code, tmp_path)
-    run.wait_for(lambda: b"\n 1/1000  " in run.said())
+    settings = dict(cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], **settings, start_new_session=True)
+    said = next(line for line in process.stdout if line.startswith(" 1/1000  "))
     time.sleep(0.2)
-    os.killpg(run.process.pid, signal.SIGTERM)
-    done = run.done()
-    assert done.returncode == -signal.SIGTERM
-    assert b" of 30 batches; the same run goes on from there" in done.stdout
+    os.killpg(process.pid, signal.SIGTERM)
+    said += process.communicate(timeout=100)[0]
+    assert process.returncode == -signal.SIGTERM, said
+    assert " of 30 batches; the same run goes on from there" in said
 
 
 FULL = """

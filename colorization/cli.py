@@ -425,7 +425,7 @@ def _outcome(folder):
     "What became of a run, and where it is."
     from colorization.training.run import what_changed
     files = dict(model=FILE, grid=GRID, curves=CURVES, numbers="losses.csv")
-    return "\n".join([what_changed(folder), *(f"{what + ':':<8} {folder/name}" for what, name in files.items())])
+    return "\n".join([what_changed(folder), *(f"{what}: {folder/name}" for what, name in files.items())])
 
 def _train(stage, losses, args):
     "Train a model, and draw how it went; nothing is drawn or printed in a process that doesn't write."

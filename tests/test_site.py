@@ -300,7 +300,7 @@ def test_search_finds_and_opens(browser, address):
 # A printed table may not be broken either, unless it is a program's help.
 CUT = r"""
     const wide = e => e.scrollWidth > e.clientWidth + 1;
-    const columns = e => e.textContent.split('\n').filter(line => /\S {2,}\S+ {2,}\S/.test(line));
+    const columns = e => e.textContent.split('\n').filter(line => /\S {2,}\S/.test(line));
     const isTable = e => !e.textContent.startsWith('usage:') && columns(e).length > 1;
     const name = e => `${e.tagName} ${e.className}: ${e.textContent.trim().slice(0, 60)}`;
     const elements = [...document.querySelectorAll('main *')].filter(e => !e.closest('div.sourceCode, .katex, .math'));

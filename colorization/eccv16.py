@@ -161,12 +161,12 @@ class ECCV16(nn.Module):
         private:bool=False, # If it is made: whether only you may see it
         commit_message:str="A network of colorization", # What the repository's history shall say
         branch:str=None, # Where to put it; default: `main`
-        **facts, # What else its card shall say, e.g. `data="samples"`
+        **metadata, # What else its card shall say, e.g. `data="samples"`
     ) -> str: # Address of the commit
         "Put the network into a repository on the Hugging Face hub: `save_model`, then `push_model`."
         repository = f"{repo_id}@{branch}" if branch else repo_id
         with TemporaryDirectory() as folder:
-            save_model(self, Path(folder)/FILE, **facts)
+            save_model(self, Path(folder)/FILE, **metadata)
             return push_model(Path(folder)/FILE, repository, private, commit_message)
 
 # %% ../nbs/03_eccv16.ipynb #aec01190
@@ -217,12 +217,12 @@ def computes_in_bf16(
 def save_model(
     model:ECCV16, # The network
     path, # Where to write the safetensors file
-    **facts, # What else the card shall say, e.g. `data="samples"`
+    **metadata, # What else the card shall say, e.g. `data="samples"`
 ):
     "Write weights and card to one safetensors file."
     card = dict(
         architecture="eccv16", width=model.width, temperature=model.temperature, size=model.size,
-        objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | facts
+        objective=model.objective, shortcut=model.shortcut is not None, version=__version__) | metadata
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     write_tensors(path, tensors, "card", card)
 

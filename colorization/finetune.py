@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from .metrics import frequency_groups, photo_sums, quotient
 from .quantization import (
-    ab_bins, encode, imagenet_prior, nearest_bins, quarter, rebalancing_weights)
+    ab_bins, encode, imagenet_prior, nearest_bins, quarter_resolution, rebalancing_weights)
 from .training.photos import (
     few_pairs, first_photo, open_photos, photo_pairs, split_frequencies, training_batches, validation_batches)
 from .training.run import Run, check_training, start_accelerator, start_network, trains
@@ -85,8 +85,8 @@ def true_labels(
     labels:str="hard", # Those of a classification: `hard` or `soft`
 ): # Bins, int64 `(B,H/4,W/4)`, or `nearest_bins` and their shares; for a regression ab', `(B,2,H/4,W/4)`
     "What the network should say, at its resolution."
-    if objective == "regression": return quarter(ab_norm)
-    ab = quarter(ab_norm*110)
+    if objective == "regression": return quarter_resolution(ab_norm)
+    ab = quarter_resolution(ab_norm*110)
     return nearest_bins(ab) if labels == "soft" else encode(ab)
 
 # %% ../nbs/04_finetune.ipynb #ec6128a9
@@ -157,10 +157,10 @@ def finetune(
     groups = frequency_groups(frequencies)
     weights = loss_weights(frequencies, rebalance, mix, prior).to(accelerator.device)
     model, optimizer = accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr))
-    loss_facts = dict(rebalance=rebalance, mix=mix, prior=prior, labels=labels)
-    def facts(epochs): return dict(data=params["dataset"], epochs=epochs, seed=seed, lr=lr) | loss_facts
+    loss_metadata = dict(rebalance=rebalance, mix=mix, prior=prior, labels=labels)
+    def metadata(epochs): return dict(data=params["dataset"], epochs=epochs, seed=seed, lr=lr) | loss_metadata
 
-    with run.training(accelerator, network, dict(model=network), dict(model=optimizer), facts):
+    with run.training(accelerator, network, dict(model=network), dict(model=optimizer), metadata):
         for epoch in run.left(epochs):
             for l_norm, ab_norm in epoch.batches(train):
                 logits = model(l_norm)                                       # forward pass

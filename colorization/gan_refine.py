@@ -240,13 +240,13 @@ def refine(
     generator, discriminator, g_optimizer, d_optimizer = accelerator.prepare(network, rival, *optimizers)
     weights = dict(adversarial_loss=adversarial_weight, l1_loss=l1_weight, perceptual_loss=perceptual_weight)
     vgg = load_vgg19().to(accelerator.device) if perceptual_weight else None
-    def facts(epochs):
+    def metadata(epochs):
         told = ("lr", "discriminator_lr", "adversarial", "adversarial_weight", "l1_weight", "perceptual_weight",
                 "batch_norm")
         return dict(data=params["dataset"], refined_epochs=epochs, seed=seed) | {name: params[name] for name in told}
 
     models = dict(generator=network, discriminator=rival)
-    with run.training(accelerator, network, models, dict(generator=g_optimizer, discriminator=d_optimizer), facts):
+    with run.training(accelerator, network, models, dict(generator=g_optimizer, discriminator=d_optimizer), metadata):
         for epoch in run.left(epochs):
             for l_norm, real in epoch.batches(train):
                 if batch_norm == "held": hold_statistics(network)

@@ -30,7 +30,7 @@ from .lab import lab_to_rgb, rgb_to_lab
 from .perceptual import (
     FIDS, NETWORK_METRICS, frechet_distance, imagenet_labels, inception, lpips, lpips_vgg, vgg16_top1)
 from .quantization import (
-    ab_bins, encode, imagenet_prior, quarter, rebalancing_weights, soft_encode)
+    ab_bins, encode, imagenet_prior, quarter_resolution, rebalancing_weights, soft_encode)
 
 # %% ../nbs/tools/metrics.ipynb #3757e1f0
 BINS, STEPS = 313, 152
@@ -296,7 +296,7 @@ def _networks(named, temperature, size):
 def _ceilings(ab):
     "True colours as bins, and at a quarter of the resolution, stretched like a network's output."
     quantized = ab_bins().to(ab)[encode(ab)].movedim(-1, 1)
-    return dict(quantized=quantized, quarter=F.interpolate(quarter(ab), ab.shape[-2:], mode="bilinear"))
+    return dict(quantized=quantized, quarter=F.interpolate(quarter_resolution(ab), ab.shape[-2:], mode="bilinear"))
 
 def _beside_truth(mean, truth):
     "Add to means over photos how far they are from those of the photos themselves."

@@ -42,7 +42,7 @@ def _packages():
         raise ExportError(f"export: the package {e.name} is missing; {needs}") from None
     return onnxruntime, onnx, onnxscript
 
-def _write(network, path, facts):
+def _write(network, path, metadata):
     "Write a network, and what the file shall say about itself."
     import torch
     free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
@@ -50,7 +50,7 @@ def _write(network, path, facts):
         program = torch.onnx.export(
             network, (torch.rand(2, 1, 64, 96)*100,), dynamo=True, verbose=False,
             input_names=["L"], output_names=["ab"], dynamic_shapes=dict(L=free))
-    program.model.metadata_props.update({name: str(value) for name, value in facts.items()})
+    program.model.metadata_props.update({name: str(value) for name, value in metadata.items()})
     program.save(str(path))
 
 # %% ../nbs/tools/onnx.ipynb #bc57b7c6
@@ -76,10 +76,10 @@ def largest_difference(
     return max(differences)
 
 # %% ../nbs/tools/onnx.ipynb #b44c66e7
-def _write_checked(network, path, facts):
+def _write_checked(network, path, metadata):
     "Write a network as `_write` does, if the file gives the same colours; how far they are apart."
     with replacing(path) as temporary:
-        _write(network, temporary, facts)
+        _write(network, temporary, metadata)
         difference = largest_difference(temporary, network)
         if difference <= TOLERANCE: return difference
         raise ExportError(
@@ -98,12 +98,12 @@ def export_onnx(
     model = load_model(model) if isinstance(model, (str, Path)) else copy.deepcopy(model).cpu().eval()
     temperature = model.temperature if temperature is None else float(temperature)
     network = lightness_to_colours(model, temperature)
-    facts = dict(size=model.size, temperature=temperature)
-    try: difference = _write_checked(network, path, facts | dict(version=__version__))
+    metadata = dict(size=model.size, temperature=temperature)
+    try: difference = _write_checked(network, path, metadata | dict(version=__version__))
     except OSError as e:
         raise ExportError(f"output {path}: can't be written ({e.strerror}); give another one") from None
     megabytes = round(Path(path).stat().st_size/1e6, 1)
-    return dict(path=str(path), **facts, megabytes=megabytes, difference=difference)
+    return dict(path=str(path), **metadata, megabytes=megabytes, difference=difference)
 
 # %% ../nbs/tools/onnx.ipynb #prt00007
 def _session(path):

@@ -20,10 +20,10 @@ from .disk import replacing
 # %% ../../nbs/core/weights.ipynb #tens0002
 SIGNATURE = "tensors_sha256"  # the fact that is added to those of a file
 
-def _digest(tensors, facts):
-    "SHA-256 over named tensors and facts."
+def _digest(tensors, metadata):
+    "SHA-256 over named tensors and metadata."
     from torch import uint8
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
         digest.update(tensor.flatten().view(uint8).numpy().data)
@@ -38,24 +38,24 @@ def _parse(contents):
     length = int.from_bytes(contents[:8], "little")
     return tensors, json.loads(contents[8:8 + length]).get("__metadata__", {})
 
-def _checked(tensors, facts):
-    "The facts without their signature, if there is one and it is right."
-    facts = dict(facts)
-    written = facts.pop(SIGNATURE, None)
-    if written and written != _digest(tensors, facts): raise ValueError("not what was written")
-    return facts
+def _checked(tensors, metadata):
+    "The metadata without their signature, if there is one and it is right."
+    metadata = dict(metadata)
+    written = metadata.pop(SIGNATURE, None)
+    if written and written != _digest(tensors, metadata): raise ValueError("not what was written")
+    return metadata
 
 # %% ../../nbs/core/weights.ipynb #tens0005
 def write_tensors(
     path, # Where the file shall be
     tensors:dict, # Name to tensor, contiguous and on the CPU
-    entry:str, # The header's entry for the facts
-    facts:dict, # Anything that JSON can hold
+    entry:str, # The header's entry for the metadata
+    metadata:dict, # Anything that JSON can hold
 ):
-    "Write a safetensors file that can be told from a damaged one; the facts get a `SIGNATURE`."
+    "Write a safetensors file that can be told from a damaged one; the metadata get a `SIGNATURE`."
     from safetensors.torch import save_file
-    facts = {fact: value for fact, value in facts.items() if fact != SIGNATURE}
-    signed = facts | {SIGNATURE: _digest(tensors, facts)}
+    metadata = {fact: value for fact, value in metadata.items() if fact != SIGNATURE}
+    signed = metadata | {SIGNATURE: _digest(tensors, metadata)}
     with replacing(path) as temporary, TemporaryDirectory(dir=temporary.parent, prefix=f"{temporary.name}.") as own:
         written = Path(own)/"tensors"  # safetensors has a temporary file of its own, beside the one it was asked for
         save_file(tensors, written, metadata={entry: json.dumps(signed)})
@@ -63,8 +63,8 @@ def write_tensors(
 
 def read_tensors(
     path, # A safetensors file
-    entry:str, # The header's entry for the facts
-) -> tuple: # Name to tensor, and the facts
+    entry:str, # The header's entry for the metadata
+) -> tuple: # Name to tensor, and the metadata
     "Tensors of a file, on the CPU, and what its header says of them. Raises `ValueError` for one that is damaged."
     tensors, header = _parse(Path(path).read_bytes())
     return tensors, _checked(tensors, json.loads(header.get(entry, "{}")))
@@ -288,7 +288,7 @@ A network that colours photos.
 
 | | |
 |---|---|
-{facts}
+{rows}
 
 ```python
 from colorization import Colorizer
@@ -304,8 +304,8 @@ def _describe(page, repository, card):
     page.data.library_name, page.data.pipeline_tag = "colorization", "image-to-image"
     page.data.tags = [*dict.fromkeys([*(page.data.get("tags") or []), "colorization"])]
     page.data.colorization = card
-    facts = "\n".join(f"| {fact} | {_fact(value)} |" for fact, value in card.items())
-    page.text = page.text or PAGE.format(title=repository.split("/")[1], facts=facts, repository=repository)
+    rows = "\n".join(f"| {fact} | {_fact(value)} |" for fact, value in card.items())
+    page.text = page.text or PAGE.format(title=repository.split("/")[1], rows=rows, repository=repository)
     return page
 
 # %% ../../nbs/core/weights.ipynb #c89ad8a8

@@ -36,7 +36,7 @@ from ..core.checks import ColorizationError, DatasetError, RunError
 from ..core.disk import write_json
 from ..dataset import ColorizationDataset, fingerprint, image_source, load_photos
 from ..lab import ImageError, load_rgb, normalize, resize_rgb, rgb_to_lab, to_pair
-from ..quantization import ab_bins, bin_frequencies, encode, quarter
+from ..quantization import ab_bins, bin_frequencies, encode, quarter_resolution
 from .streaming import PhotoStream, stream_photos
 
 # %% ../../nbs/training/photos.ipynb #strm0023
@@ -519,7 +519,7 @@ def canvas_frequencies(
     counts = 0
     for canvases, sizes in parts:
         _, ab_norm = to_pairs(whole(canvases, sizes, size))
-        counts = counts + encode(quarter(ab_norm*110)).flatten().bincount(minlength=len(ab_bins()))
+        counts = counts + encode(quarter_resolution(ab_norm*110)).flatten().bincount(minlength=len(ab_bins()))
     return (counts/counts.sum()).float().cpu()
 
 def kept_frequencies(

@@ -327,14 +327,14 @@ class Run:
         network, # The colorizer: drawn and saved for use after every epoch
         models:dict, # Name to network: all that learn
         optimizers:dict, # Name to optimizer
-        facts, # (epochs done) to what the card of the checkpoint shall say
+        metadata, # (epochs done) to what the card of the checkpoint shall say
     ):
         """Keep the folder to this process, and go on from where the run was, while a block trains.
 
         On Ctrl+C or SIGTERM the state is kept, and the signal takes effect once the block is left.
         Raises `RunError`."""
         self.accelerator, self.network, self.models = accelerator, network, models
-        self.optimizers, self.facts, self.writes = optimizers, facts, accelerator.is_main_process
+        self.optimizers, self.metadata, self.writes = optimizers, metadata, accelerator.is_main_process
         lock = alone(self.folder, "run_dir", RunError) if self.writes else nullcontext()
         exactly = deterministic(self.record["params"].get("deterministic", False))
         with stopping() as self.asked, one_line(), lock, exactly:
@@ -440,10 +440,10 @@ class Run:
         bad, accelerator = [], self.accelerator
         for path in [path for name in STATES if (path := self.folder/name).exists()]:
             try:
-                tensors, facts = read_tensors(path, "state")
+                tensors, metadata = read_tensors(path, "state")
                 restore(tensors, self.models, self.optimizers)
-                if facts.get("scaler"): accelerator.scaler.load_state_dict(facts["scaler"])
-                self.rows, self.place = facts["rows"], facts["place"]
+                if metadata.get("scaler"): accelerator.scaler.load_state_dict(metadata["scaler"])
+                self.rows, self.place = metadata["rows"], metadata["place"]
             except (OSError, KeyError, TypeError, ValueError, RuntimeError): bad.append(path.name)
             else:
                 if not bad: return
@@ -462,8 +462,8 @@ class Run:
         if free < needed + 10**6: raise OSError(f"{needed/1e6:.0f} MB needed, {free/1e6:.0f} MB free")
         newest, before = (self.folder/name for name in STATES)
         with replacing(newest) as temporary:
-            facts = dict(rows=rows, place=place, scaler=scaler.state_dict() if scaler else {})
-            write_tensors(temporary, tensors, "state", facts)
+            metadata = dict(rows=rows, place=place, scaler=scaler.state_dict() if scaler else {})
+            write_tensors(temporary, tensors, "state", metadata)
             if newest.exists(): newest.replace(before)
 
     def _end_epoch(self, row):
@@ -477,7 +477,7 @@ class Run:
         epoch = rows[-1]["epoch"]
         try:
             self._draw(f"epoch_{epoch:03d}", self._picture())
-            save_model(self.network, self.model, **self.facts(epoch))
+            save_model(self.network, self.model, **self.metadata(epoch))
             self._write_state(rows, {})
             write_csv(self.folder/LOSSES, rows)
         except (OSError, SafetensorError) as e:

@@ -12,6 +12,7 @@ import hashlib, json, shutil
 from contextlib import chdir
 from fnmatch import fnmatch
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
 
 import matplotlib as mpl
@@ -108,15 +109,12 @@ def few_photos(
 # %% ../nbs/tools/reports.ipynb #d1278e48
 def _key(model, photos, settings):
     "8 hexadecimal digits that stand for weights, photos and settings."
-    facts = [settings, *(fingerprint(p) for p in photos)]
-    digest = hashlib.sha256(json.dumps(facts).encode())
+    data = [settings, *(fingerprint(p) for p in photos)]
+    digest = hashlib.sha256(json.dumps(data).encode())
     for tensor in load_model(model).state_dict().values(): digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:8]
 
 # %% ../nbs/tools/reports.ipynb #b52c316f
-# How 0.4.0 refined by default: the committed numbers are of it
-_REFINED = dict(lr=5e-5, discriminator_lr=5e-5, l1_weight=100.0, batch_norm="moving")
-
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -132,10 +130,12 @@ def short_study(
     splits = [load_photos(name, split) for split in ("train", "validation")]
     batch_size = min(16, len(splits[0]))
     settings = dict(dataset=name, size=size or load_model(model).size, seed=seed, batch_size=batch_size)
-    study = Path(folder)/f"study-{_key(model, splits, settings | dict(model=model, epochs=epochs))}"
+    defaults = [str(signature(stage)) for stage in (finetune, refine)]  # runs of other defaults are other runs
+    key = _key(model, splits, settings | dict(model=model, epochs=epochs, defaults=defaults))
+    study = Path(folder)/f"study-{key}"
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     tuned = str(first/FILE)
-    return first, refine(model=tuned, epochs=epochs[1], run_dir=str(study/"refine"), **settings, **_REFINED).folder
+    return first, refine(model=tuned, epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
 
 # %% ../nbs/tools/reports.ipynb #95818cc5
 def _ab(path):

@@ -13,6 +13,7 @@ from contextlib import chdir
 from fnmatch import fnmatch
 from importlib.resources import files
 from inspect import signature
+from math import isfinite
 from pathlib import Path
 
 import matplotlib as mpl
@@ -174,19 +175,22 @@ def save_figure(
         fig.savefig(Path(folder)/f"{name}.svg", metadata=dict(Date=None))
 
 # %% ../nbs/tools/reports.ipynb #de55eecd
-def _rounded(value):
+def _rounded(value, name):
     "Floats to six digits after the point."
-    if isinstance(value, dict): return {str(k): _rounded(v) for k, v in value.items()}
-    return round(value, 6) if isinstance(value, float) else value
+    if isinstance(value, dict): return {str(k): _rounded(v, f"{name}/{k}") for k, v in value.items()}
+    if not isinstance(value, float): return value
+    if isfinite(value): return round(value, 6)
+    raise ReportError(f"report {name}: no number comes out, as happens with too few photos; give it more")
 
 def save_numbers(
     numbers:dict, # Names to numbers or texts, or to such dicts
     folder, # Where they go
     name:str, # Name of the report
 ):
-    "Write the numbers of a report."
+    "Write the numbers of a report. Raises `ReportError` where one of them is none."
+    rounded = _rounded(numbers, name)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_json(Path(folder)/f"{name}.json", _rounded(numbers), indent=1, ensure_ascii=False, allow_nan=False)
+    write_json(Path(folder)/f"{name}.json", rounded, indent=1, ensure_ascii=False)
 
 # %% ../nbs/tools/reports.ipynb #cd4523a8
 def _papermill():

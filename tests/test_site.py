@@ -205,7 +205,8 @@ def test_words_lead_to_the_glossary(pages):
 
 
 REPORTS = "results gamut temperature epochs baseline priors legacy pretrain ship benchmark".split()
-ASKING = [*STUDY[1:], *(f"reports/{name}" for name in REPORTS)]
+WINGS = [page.removesuffix(".html") for page in PAGES if re.match("(core|training|jobs)/", page)]
+ASKING = [*STUDY[1:], *(f"reports/{name}" for name in REPORTS), *WINGS]
 
 
 @pytest.mark.parametrize("name", ASKING)

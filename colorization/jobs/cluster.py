@@ -115,18 +115,19 @@ class Store:
         self.url = f"{parts.scheme}://{parts.hostname or ''}{parts.path.rstrip('/')}"  # without a key or a password
         if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:
             url += f"{'&' if parts.query else '?'}retry_limit_seconds=20"  # by default 15 minutes
-        with self._asked("be reached"): self.files, path = fs.FileSystem.from_uri(url)
+        with self._asked("be reached", given=url): self.files, path = fs.FileSystem.from_uri(url)
         self.path = path.rstrip("/")
 
     def __str__(self): return self.url
 
     @contextmanager
-    def _asked(self, what, name=None):
-        "Say in one line what went wrong."
+    def _asked(self, what, name=None, given=None):
+        "Say in one line what went wrong, without the secrets of the URL that was given."
         try: yield
         except (OSError, pa.ArrowException, ValueError) as e:
             place = self.at(name) if name else self.url
-            raise ColorizeError(f"{self.option} {place}: can't {what} ({_line(e)})") from None
+            reason = _line(e).replace(given or self.url, self.url)
+            raise ColorizeError(f"{self.option} {place}: can't {what} ({reason})") from None
 
     def at(self,
         name, # Path below the URL

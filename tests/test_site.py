@@ -204,8 +204,10 @@ def test_words_lead_to_the_glossary(pages):
         assert len(links) == 1, (name, word)
 
 
-REPORTS = "results gamut temperature epochs baseline priors legacy pretrain ship benchmark".split()
-ASKING = [*STUDY[1:6], *(f"reports/{name}" for name in REPORTS)]
+REPORTS = (
+    "results gamut temperature epochs baseline priors legacy pretrain ship benchmark uncertainty reproduce".split())
+TOOLS = sorted(f"tools/{page.stem}" for page in (ROOT/"nbs/tools").glob("[!._]*.ipynb"))
+ASKING = [*STUDY[1:6], *TOOLS, *(f"reports/{name}" for name in REPORTS)]
 
 
 @pytest.mark.parametrize("name", ASKING)

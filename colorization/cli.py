@@ -649,7 +649,7 @@ COMMANDS = dict(
 class _Parser(argparse.ArgumentParser):
     "A parser with short help that says what is wrong in one line."
     def __init__(self, *args, **kw):
-        super().__init__(*args, formatter_class=partial(argparse.HelpFormatter, max_help_position=28), **kw)
+        super().__init__(*args, formatter_class=partial(argparse.HelpFormatter, max_help_position=29), **kw)
 
     def error(self, message): self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 

@@ -107,7 +107,7 @@ def colour_loss(
 @trains
 def finetune(
     model:str="compact", # `compact`, `eccv16` (official), or a checkpoint
-    dataset:str="samples", # `samples` (embedded), a folder of images or of parquet, or a hub id
+    dataset:str="samples", # `samples`, a folder of images or parquet, a hub id
     split:str="train", # The split to train on
     valid_split:str="validation", # The split to validate on
     test_split:str="", # A split that is kept out but scored; empty: none
@@ -120,7 +120,7 @@ def finetune(
     mix:float=0.5, # The paper's lambda: 0 rebalances most, 1 never
     prior:str="data", # Colours to weigh by: those of `data` or `imagenet`
     labels:str="hard", # `hard` (1 bin a pixel) or `soft` (5, the paper's)
-    objective:str="classification", # `classification` over the bins, or `regression` of ab'
+    objective:str="classification", # `classification` over bins, or `regression` of ab'
     run_dir:str="runs/finetune", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
     workers:int=0, # Processes that load photos
@@ -132,7 +132,7 @@ def finetune(
     tensorboard:bool=False, # Log the losses for TensorBoard, too
     cache:str="auto", # Keep a GPU's photos: `auto`, `device`, `memory`, `none`
     deterministic:bool=False, # The same numbers again on a GPU; slower
-    reference:int=0, # Number of the photo to validate on that is painted
+    reference:int=0, # Number of the validation photo that is painted
 ) -> Run: # The finished run
     """Class-rebalanced cross-entropy with Adam.
 

@@ -193,7 +193,7 @@ def refine(
     model:str="compact", # `compact`, `eccv16` (official), or a checkpoint
     dataset:str="samples", # `samples`, a folder of images or parquet, a hub id
     split:str="train", # The split to train on
-    valid_split:str="validation", # To validate on; its first is the reference photo
+    valid_split:str="validation", # The split to validate on
     epochs:int=5, # Passes over the training split
     batch_size:int=16, # Photos in a batch
     lr:float=2e-5, # Learning rate of Adam, of the generator
@@ -204,7 +204,7 @@ def refine(
     adversarial_weight:float=1.0, # Weight of being taken for true
     l1_weight:float=10.0, # Weight of the L1 distance of ab'
     perceptual_weight:float=0.0, # Weight of VGG-19's distance; above 0: a download
-    smoothing:float=0.9, # The discriminator's answer wanted for true colours
+    smoothing:float=0.9, # The discriminator's answer for true colours
     batch_norm:str="held", # Its statistics: `held`, or `moving` with the photos
     run_dir:str="runs/refine", # The folder of this run
     resume:bool=True, # Go on with a run that is already in `run_dir`
@@ -217,6 +217,7 @@ def refine(
     tensorboard:bool=False, # Log the losses for TensorBoard, too
     cache:str="auto", # Keep a GPU's photos: `auto`, `device`, `memory`, `none`
     deterministic:bool=False, # The same numbers again on a GPU; slower
+    reference:int=0, # Number of the validation photo that is painted
 ) -> Run: # The finished run
     """A colorizer against a PatchGAN discriminator, with L1 and perceptual losses.
 
@@ -225,7 +226,7 @@ def refine(
     params = check_refine(dict(locals()))
     def opened(part): return open_photos(dataset, part, streaming, min_colourfulness)
     photos = {name: opened(name) for name in (split, valid_split)}
-    run = Run(params, photos, first_photo(photos[valid_split]))
+    run = Run(params, photos, first_photo(photos[valid_split], reference))
     check_batch(photos[split], params)
     def pairs_of(photos, **how): return photo_pairs(photos, size, unreadable=run.unreadable, **how)
 

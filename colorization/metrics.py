@@ -6,9 +6,10 @@
 __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'BANDS', 'LEAST', 'METRICS', 'CONVENTIONS', 'BESIDE', 'OF_TRUTH', 'PROBABILITIES',
            'COLUMNS', 'AbErrors', 'psnr', 'ssim', 'ssim_ct2', 'colourfulness', 'evaluate', 'Table', 'table',
            'show_curves', 'distributions', 'reliability', 'bin_mass', 'frequency_groups', 'quotient', 'photo_sums',
-           'estimate', 'redraw', 'compare', 'holm', 'with_error', 'error_table']
+           'estimate', 'half_width', 'redraw', 'compare', 'holm', 'with_error', 'error_table']
 
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
+import math
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from scipy.special import stdtr
+from scipy.special import stdtrit
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
@@ -702,28 +703,47 @@ def _add_errors(result, scores, prior):
         result["differences"][title] = _part(differences, 0) | dict(errors=_part(differences, 1))
 
 # %% ../nbs/tools/metrics.ipynb #56f19aab
+def half_width(
+    found:dict, # From `redraw` or `compare`
+    level:float=0.05, # Chance that a number without a meaning lies further from nothing, on either side
+) -> float: # In the units of the number
+    "How far from nothing a number may lie by chance alone: its errors of photos and of seeds, each by Student's t."
+    parts = [(found["of_photos"], found["photos"] - 1), (found["of_seeds"], found["runs"] - 1)]
+    return math.hypot(*(error*stdtrit(freedom, 1 - level/2) for error, freedom in parts if freedom and error))
+
+def _p(found):
+    "The level at which a number lies just so far from nothing."
+    if found["value"] == 0: return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high)/2
+        if half_width(found, middle) > abs(found["value"]): low = middle
+        else: high = middle
+    return high
+
 def redraw(
     number, # (run, how often each photo counts, `(draws,N)`) to what is asked of the run, `(draws,)`
     runs:int, # How many there are: one for each seed
     photos:int, # How many they were all scored on
     draws:int=1000, # How often seeds and photos are drawn again
-) -> dict: # `value` (mean over the runs), its `error`, `p` of there being nothing, how many `runs` and `photos`
+) -> dict: # `value` (mean of the runs), `error`, its parts `of_seeds`, `of_photos`, `p` of nothing, `runs`, `photos`
     "A number of several runs, by a bootstrap over seeds and photos."
     once = torch.ones(1, photos, dtype=torch.float64)
     value = torch.stack([number(run, once) for run in range(runs)]).mean().item()
     seeds = torch.randint(runs, (max(runs - 1, 1), draws), generator=torch.Generator().manual_seed(1))
     counts = _draws(photos, draws)
-    drawn = torch.stack([number(run, counts) for run in range(runs)]).gather(0, seeds).mean(0)
-    error, freedom = drawn.std().item(), (runs if runs > 1 else photos) - 1
-    p = 2*stdtr(freedom, -abs(value)/error).item() if error else float(value == 0)
-    return dict(value=value, error=error, p=p, runs=runs, photos=photos)
+    by_run = torch.stack([number(run, counts) for run in range(runs)])
+    error, of_photos = by_run.gather(0, seeds).mean(0).std().item(), by_run.mean(0).std().item()
+    of_seeds = math.sqrt(max(error**2 - of_photos**2, 0))
+    found = dict(value=value, error=error, of_seeds=of_seeds, of_photos=of_photos, runs=runs, photos=photos)
+    return found | dict(p=_p(found))
 
 # %% ../nbs/tools/metrics.ipynb #621f5d0c
 def compare(
     ones, # Of one way of training, for each seed one of the sums of `photo_sums`
     others, # Of another way, for the same seeds and photos; or of a single network
     draws:int=1000, # How often seeds and photos are drawn again
-) -> dict: # `value` (mean difference), its `error`, `p` of no difference, how many `runs` and `photos`
+) -> dict: # `value` (mean difference), and the rest of what `redraw` gives
     "Is one way of training better than another? By a bootstrap over seeds and photos."
     if len(others) not in (1, len(ones)):
         raise MetricError(f"others: must be 1 run or {len(ones)}, got {len(others)}")

@@ -12,6 +12,8 @@ import hashlib, json, shutil
 from contextlib import chdir
 from fnmatch import fnmatch
 from importlib.resources import files
+from inspect import signature
+from math import isfinite
 from pathlib import Path
 
 import matplotlib as mpl
@@ -108,15 +110,12 @@ def few_photos(
 # %% ../nbs/tools/reports.ipynb #d1278e48
 def _key(model, photos, settings):
     "8 hexadecimal digits that stand for weights, photos and settings."
-    facts = [settings, *(fingerprint(p) for p in photos)]
-    digest = hashlib.sha256(json.dumps(facts).encode())
+    data = [settings, *(fingerprint(p) for p in photos)]
+    digest = hashlib.sha256(json.dumps(data).encode())
     for tensor in load_model(model).state_dict().values(): digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:8]
 
 # %% ../nbs/tools/reports.ipynb #b52c316f
-# How 0.4.0 refined by default: the committed numbers are of it
-_REFINED = dict(lr=5e-5, discriminator_lr=5e-5, l1_weight=100.0, batch_norm="moving")
-
 def short_study(
     folder, # Where its folder goes
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
@@ -132,10 +131,12 @@ def short_study(
     splits = [load_photos(name, split) for split in ("train", "validation")]
     batch_size = min(16, len(splits[0]))
     settings = dict(dataset=name, size=size or load_model(model).size, seed=seed, batch_size=batch_size)
-    study = Path(folder)/f"study-{_key(model, splits, settings | dict(model=model, epochs=epochs))}"
+    defaults = [str(signature(stage)) for stage in (finetune, refine)]  # runs of other defaults are other runs
+    key = _key(model, splits, settings | dict(model=model, epochs=epochs, defaults=defaults))
+    study = Path(folder)/f"study-{key}"
     first = finetune(model=model, epochs=epochs[0], run_dir=str(study/"finetune"), **settings).folder
     tuned = str(first/FILE)
-    return first, refine(model=tuned, epochs=epochs[1], run_dir=str(study/"refine"), **settings, **_REFINED).folder
+    return first, refine(model=tuned, epochs=epochs[1], run_dir=str(study/"refine"), **settings).folder
 
 # %% ../nbs/tools/reports.ipynb #95818cc5
 def _ab(path):
@@ -174,19 +175,22 @@ def save_figure(
         fig.savefig(Path(folder)/f"{name}.svg", metadata=dict(Date=None))
 
 # %% ../nbs/tools/reports.ipynb #de55eecd
-def _rounded(value):
+def _rounded(value, name):
     "Floats to six digits after the point."
-    if isinstance(value, dict): return {str(k): _rounded(v) for k, v in value.items()}
-    return round(value, 6) if isinstance(value, float) else value
+    if isinstance(value, dict): return {str(k): _rounded(v, f"{name}/{k}") for k, v in value.items()}
+    if not isinstance(value, float): return value
+    if isfinite(value): return round(value, 6)
+    raise ReportError(f"report {name}: no number comes out, as happens with too few photos; give it more")
 
 def save_numbers(
     numbers:dict, # Names to numbers or texts, or to such dicts
     folder, # Where they go
     name:str, # Name of the report
 ):
-    "Write the numbers of a report."
+    "Write the numbers of a report. Raises `ReportError` where one of them is none."
+    rounded = _rounded(numbers, name)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_json(Path(folder)/f"{name}.json", _rounded(numbers), indent=1, ensure_ascii=False, allow_nan=False)
+    write_json(Path(folder)/f"{name}.json", rounded, indent=1, ensure_ascii=False)
 
 # %% ../nbs/tools/reports.ipynb #cd4523a8
 def _papermill():

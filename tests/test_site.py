@@ -204,7 +204,7 @@ def test_words_lead_to_the_glossary(pages):
         assert len(links) == 1, (name, word)
 
 
-REPORTS = "results gamut temperature epochs baseline priors legacy pretrain ship benchmark".split()
+REPORTS = "results gamut temperature epochs baseline priors legacy pretrain refine ship benchmark".split()
 ASKING = [*STUDY[1:6], *(f"reports/{name}" for name in REPORTS)]
 
 

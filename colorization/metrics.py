@@ -6,7 +6,7 @@
 __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'BANDS', 'LEAST', 'METRICS', 'CONVENTIONS', 'BESIDE', 'OF_TRUTH', 'PROBABILITIES',
            'COLUMNS', 'AbErrors', 'psnr', 'ssim', 'ssim_ct2', 'colourfulness', 'evaluate', 'Table', 'table',
            'show_curves', 'distributions', 'reliability', 'bin_mass', 'frequency_groups', 'quotient', 'photo_sums',
-           'estimate', 'half_width', 'redraw', 'compare', 'holm', 'with_error', 'error_table']
+           'estimate', 'half_width', 'p_value', 'redraw', 'compare', 'holm', 'with_error', 'error_table']
 
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
 import math
@@ -707,17 +707,21 @@ def half_width(
     found:dict, # From `redraw` or `compare`
     level:float=0.05, # Chance that a number without a meaning lies further from nothing, on either side
 ) -> float: # In the units of the number
-    "How far from nothing a number may lie by chance alone: its errors of photos and of seeds, each by Student's t."
+    "How far from nothing a number may lie by chance: its errors of photos and of seeds, each by Student's t."
     parts = [(found["of_photos"], found["photos"] - 1), (found["of_seeds"], found["runs"] - 1)]
     return math.hypot(*(error*stdtrit(freedom, 1 - level/2) for error, freedom in parts if freedom and error))
 
-def _p(found):
+def p_value(
+    found:dict, # From `redraw` or `compare`
+    nothing:float=0.0, # What the number would be if there were nothing to it
+) -> float: # 0 to 1
     "The level at which a number lies just so far from nothing."
-    if found["value"] == 0: return 1.0
+    distance = abs(found["value"] - nothing)
+    if distance == 0: return 1.0
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high)/2
-        if half_width(found, middle) > abs(found["value"]): low = middle
+        if half_width(found, middle) > distance: low = middle
         else: high = middle
     return high
 
@@ -736,7 +740,7 @@ def redraw(
     error, of_photos = by_run.gather(0, seeds).mean(0).std().item(), by_run.mean(0).std().item()
     of_seeds = math.sqrt(max(error**2 - of_photos**2, 0))
     found = dict(value=value, error=error, of_seeds=of_seeds, of_photos=of_photos, runs=runs, photos=photos)
-    return found | dict(p=_p(found))
+    return found | dict(p=p_value(found))
 
 # %% ../nbs/tools/metrics.ipynb #621f5d0c
 def compare(

@@ -450,7 +450,7 @@ class Run:
                 said = f"{bad[0]} is damaged; going on from {path.name}"
                 return accelerator.print(f"run_dir {self.folder}: {said}", flush=True)
         if bad:
-            problem = f"{' and '.join(bad)} is damaged, or of another network or version"
+            problem = f"{' and '.join(bad)} {'are' if bad[1:] else 'is'} damaged, or of another network or version"
             raise RunError(f"run_dir {self.folder}: {problem}; give another run_dir, or delete this one")
 
     def _write_state(self, rows, place):

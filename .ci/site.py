@@ -82,44 +82,30 @@ def folded(code, study):
     return FOLD.sub("" if study else r"#| code-fold: true\n\g<summary>", code)
 
 
-EPOCH = re.compile(r"epoch (\d+/\d+): (\w+ \S+(?:, \w+ \S+)*)")
-SPOKEN_OF = re.compile(r".*(loss|auc|auc_rebalanced|chroma)$")
-
-
-def numbers_of(line):
-    "The numbers that a run printed after an epoch, by name; nothing of any other line."
-    found = EPOCH.fullmatch(line)
-    return dict(epoch=found[1]) | dict(part.rsplit(" ", 1) for part in found[2].split(", ")) if found else {}
-
-
-def spelled_out(lines):
-    "Lines of the table that a run prints, with the names of the numbers; all others as they are."
+def told(text):
+    "What a run printed: a dict for each line of its table of epochs, the text of all others."
     names = []
-    for line in lines:
+    for line in text.splitlines():
         first, *cells = line.split() or [""]
         if first == "epoch" and cells[-1:] == ["seconds"]: names = cells
         elif re.fullmatch(r"\d+/\d+", first) and names and len(cells) == len(names):
-            yield f"epoch {first}: " + ", ".join(map(" ".join, zip(names, cells)))
+            yield dict(epoch=first) | dict(zip(names, cells))
         else: yield line
 
 
 def table_of(rows):
-    "What a run printed as a Markdown table; of many numbers those that are spoken of."
-    names = list(rows[0])
-    if len(names) > 9: names = ["epoch", *filter(SPOKEN_OF.fullmatch, names)]
-    cells = [[row[name] for name in names] for row in rows]
-    head = [name.replace("_", " ") for name in names]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"]*len(names), *cells])
+    "Epochs as a Markdown table."
+    head = [name.replace("_", " ") for name in rows[0]]
+    cells = [list(row.values()) for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"]*len(head), *cells])
 
 
 def printed(text):
     "Outputs that show what was printed, with the epochs of each run as a table, and warnings below it."
-    told = sorted(spelled_out(text.splitlines()), key=lambda line: ": warning: " in line)
-    for names, lines in groupby(told, lambda line: list(numbers_of(line))):
-        if names:
-            data = {"text/markdown": table_of(list(map(numbers_of, lines)))}
-            yield dict(output_type="display_data", metadata={}, data=data)
-        else: yield dict(output_type="stream", name="stdout", text="\n".join(lines))
+    lines = sorted(told(text), key=lambda line: ": warning: " in line)
+    for names, group in groupby(lines, lambda line: isinstance(line, dict) and list(line)):
+        if names: yield dict(output_type="display_data", metadata={}, data={"text/markdown": table_of(list(group))})
+        else: yield dict(output_type="stream", name="stdout", text="\n".join(group))
 
 
 def logs_as_tables(outputs):

@@ -69,7 +69,7 @@ test: export OMP_WAIT_POLICY = PASSIVE
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/nbdev_test --skip_file_re '$(SKIP)' --path '$(NOTEBOOK)'
-	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -q -rs -n 3 --dist worksteal $(TESTS)
 	@echo "Passed. Left out were:"
 	@echo "  the site, and the demo in a browser:      make test-site (needs npm, chromium and chromedriver)"
 	@echo "  the notebooks' long runs (eval: false):   make study, make reports"

@@ -30,11 +30,11 @@ def blocks(page, kind="python"):
     lines, found = None, []
     prose = "\n".join(cell.source for cell in nbformat.read(page, 4).cells if cell.cell_type == "markdown")
     for line in prose.splitlines():
-        if lines is not None and line == "```":
-            found.append("\n".join(lines))
+        if lines is None and line.startswith("```"): opened, lines = line, []
+        elif lines is not None and line == "```":
+            if opened == f"```{kind}": found.append("\n".join(lines))
             lines = None
         elif lines is not None: lines.append(line)
-        elif line == f"```{kind}": lines = []
     return found
 
 

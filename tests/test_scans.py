@@ -129,6 +129,7 @@ def test_a_damaged_page_is_named(harm, tmp_path):
     page = 2 if harm == "pixels" else 3
     assert done.returncode == 1 and lines(done)[-1].startswith("1 coloured, 0 already there, 1 failed"), done.stderr
     assert lines(done)[0].startswith(f"colorization: scan.tif, page {page}: "), done.stderr
+    assert "copy it again" in lines(done)[0], done.stderr
     assert set(map(str, files(tmp_path/"out"))) == {"photo.png"}
 
 

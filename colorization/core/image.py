@@ -211,6 +211,7 @@ def _tiff(file, image, name, page=None):
     found = pages(file)
     if not found: return image
     page = _one_of(found, name) if page is None else found[page]
+    if not page.tags: raise ImageError(f"{name}: the file ends before this page is described; copy it again")
     if image and for_pillow(page.tags):
         with suppress(Exception):
             image.seek(page.index)

@@ -49,7 +49,6 @@ def _directories(file):
         tags = ImageFileDirectory_v2(head, order)
         file.seek(offset)
         tags.load(file)
-        if not tags: return  # the file ends before
         yield offset, tags
         offset = tags.next
 

@@ -190,7 +190,7 @@ def save_numbers(
     "Write the numbers of a report. Raises `ReportError` where one of them is none."
     rounded = _rounded(numbers, name)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_json(Path(folder)/f"{name}.json", rounded, indent=1, ensure_ascii=False)
+    write_json(Path(folder)/f"{name}.json", rounded, indent=1, ensure_ascii=False, allow_nan=False)
 
 # %% ../nbs/tools/reports.ipynb #cd4523a8
 def _papermill():

@@ -264,9 +264,10 @@ def why_unreadable(
     if isinstance(error, IsADirectoryError): return "is a folder; give the files in it"
     if isinstance(error, Image.UnidentifiedImageError): return _why_unknown(source)
     reason = f"can't be read ({' '.join(str(error).split()) or type(error).__name__})"
-    if "truncated" not in reason.lower(): return reason
-    reason += "; the end of the file is missing: copy it again"
-    return reason if "Truncated" in reason else f"{reason}; colorize --tolerate-truncated colours what is there"
+    missing = "; the end of the file is missing: copy it again"
+    if "Truncated File Read" in reason: return reason + missing  # within the header: there is nothing to colour
+    if "truncated" in reason: return f"{reason}{missing}; colorize --tolerate-truncated colours what is there"
+    return reason
 
 # %% ../../nbs/core/image.ipynb #51b566c9
 def _advice(a, top):

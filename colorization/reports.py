@@ -29,6 +29,7 @@ from .finetune import finetune
 from .gan_refine import refine
 from .lab import load_rgb, reconstruct, rgb_to_lab, to_tensor
 from .metrics import AbErrors
+from .training.photos import usual_reference
 
 # %% ../nbs/tools/reports.ipynb #c998589c
 def _notebooks():
@@ -121,8 +122,8 @@ def short_study(
     model:str="compact", # What it starts from: `compact`, `eccv16`, or the path of a checkpoint
     dataset:str="samples", # As for `load_photos`
     photos:int=430, # How many of each split to take, at most
-    size:int=64, # Height and width of the photos; None: the model's own
-    epochs=(6, 1), # Of fine-tuning, and of refinement
+    size:int=None, # Height and width of the photos; default: the model's own
+    epochs=(4, 1), # Of fine-tuning, and of refinement
     seed:int=0, # Where all randomness starts
 ) -> tuple: # The two folders of the runs
     "A short fine-tuning and a short refinement; what is there already isn't done again."
@@ -130,7 +131,8 @@ def short_study(
     name = few_photos(dataset, photos, folder)
     splits = [load_photos(name, split) for split in ("train", "validation")]
     batch_size = min(16, len(splits[0]))
-    settings = dict(dataset=name, size=size or load_model(model).size, seed=seed, batch_size=batch_size)
+    settings = dict(dataset=name, size=size or load_model(model).size, seed=seed, batch_size=batch_size,
+                    reference=usual_reference(name, "validation"))
     defaults = [str(signature(stage)) for stage in (finetune, refine)]  # runs of other defaults are other runs
     key = _key(model, splits, settings | dict(model=model, epochs=epochs, defaults=defaults))
     study = Path(folder)/f"study-{key}"

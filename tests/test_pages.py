@@ -104,7 +104,7 @@ def test_the_commands_are_found(): assert len(COMMANDS) > 8
 
 def test_ablation_of_fewer_photos_than_its_limits(prepared, tmp_path):
     "Then the photos are taken as they are, and nothing but the report makes its folder."
-    small = dict(dataset=str(prepared/"photos"), size=32, epochs=[1, 1], folder=str(tmp_path/"new"))
+    small = dict(dataset=str(prepared/"photos"), size=32, lrs=[1e-4], epochs=[1, 1], folder=str(tmp_path/"new"))
     how = dict(kernel_name="python3", progress_bar=False)
     execute_notebook(NBS/"reports/ablation.ipynb", tmp_path/"out.ipynb", small, **how)
     assert (tmp_path/"new/ablation.json").stat().st_size

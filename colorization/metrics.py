@@ -6,7 +6,7 @@
 __all__ = ['BINS', 'STEPS', 'THRESHOLDS', 'BANDS', 'LEAST', 'METRICS', 'CONVENTIONS', 'BESIDE', 'OF_TRUTH', 'PROBABILITIES',
            'COLUMNS', 'AbErrors', 'psnr', 'ssim', 'ssim_ct2', 'colourfulness', 'evaluate', 'Table', 'table',
            'show_curves', 'distributions', 'reliability', 'bin_mass', 'frequency_groups', 'quotient', 'photo_sums',
-           'estimate', 'half_width', 'p_value', 'redraw', 'compare', 'holm', 'with_error', 'error_table']
+           'estimate', 'by_group', 'half_width', 'p_value', 'redraw', 'compare', 'holm', 'with_error', 'error_table']
 
 # %% ../nbs/tools/metrics.ipynb #06ef1c8d
 import math
@@ -665,6 +665,15 @@ def estimate(
         return quotient(sums, counts) - (0 if minus is None else quotient(minus, counts))
 
     return value().item(), value(_draws(len(sums), draws)).std().item()
+
+# %% ../nbs/tools/metrics.ipynb #3b8e45e4
+def by_group(
+    sums:dict, # Those of `photo_sums`
+    group_of, # The group of each photo, such as the number of its scene
+) -> dict: # The same of groups in the place of photos, for `estimate` and `error_table`
+    "Sums over the photos of each group."
+    groups, group = torch.as_tensor(list(group_of)).unique(return_inverse=True)
+    return {name: each.new_zeros(len(groups), *each.shape[1:]).index_add(0, group, each) for name, each in sums.items()}
 
 # %% ../nbs/tools/metrics.ipynb #8d0b00be
 def _numbers_of(row, truth, prior):

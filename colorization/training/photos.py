@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AHEAD', 'MOST', 'COUNTED', 'SCALE', 'RATIO', 'TRIES', 'DRAWS', 'HEARD', 'COUNTED_MOST', 'Unreadable', 'readable',
            'ReadablePairs', 'one_line', 'StreamPairs', 'StreamOrder', 'open_photos', 'describe_data', 'photo_pairs',
-           'some_photos', 'few_pairs', 'usual_reference', 'first_photo', 'photo_loader', 'counts_bins',
+           'some_photos', 'few_pairs', 'usual_reference', 'scenes', 'first_photo', 'photo_loader', 'counts_bins',
            'split_frequencies', 'canvas_shape', 'squeezed', 'crops', 'line_weights', 'cut', 'whole', 'undisturbed',
            'Canvases', 'sent', 'KeptPhotos', 'keep_photos', 'to_pairs', 'canvas_frequencies', 'kept_frequencies',
            'Shuffled', 'Turns', 'Beside', 'DeviceBatches', 'KeptPairs', 'batches_left', 'free_bytes', 'where_to_keep',
@@ -238,6 +238,14 @@ def usual_reference(
 ) -> int:
     "Number of the photo that the study paints: of the embedded ones a spacesuit's orange sleeve, else the first."
     return 19 if (dataset, split) == ("samples", "validation") else 0
+
+def scenes(
+    dataset:str, # As for `load_photos`
+    photos, # A table of its photos
+): # A number for each photo, the same for photos of one scene, as for `by_group`
+    "Which photos are alike: crops of one scene of the embedded ones; a stream's don't know theirs."
+    known = dataset == "samples" and "label" in photos.column_names
+    return photos["label"] if known else range(len(photos))
 
 def first_photo(
     photos, # A table, or a `PhotoStream`
